@@ -1,0 +1,1 @@
+"""The engine room: runs a model along a video."""

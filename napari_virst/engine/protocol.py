@@ -1,0 +1,75 @@
+"""The only page of the engine that the session reads: what frames and segmenters look like. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_virst.records import FrameResult, Job
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """The frames of one video as the user sees them, read one at a time, from any thread."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3)."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Short text that differs where the pixels may differ (content and display settings); names caches."""
+        ...
+
+    def __getitem__(self, frame: int) -> NDArray[np.uint8]:
+        """Frame ``frame`` as (H, W, 3) uint8 RGB.
+
+        Raises
+        ------
+        VideoError
+            When the frame cannot be decoded.
+        """
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Something that follows a query along a video."""
+
+    @property
+    def name(self) -> str:
+        """What to call the model in a window, a ledger and a file, e.g. ``"compact"``."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs, e.g. ``"cpu"`` or ``"cuda:0"``."""
+        ...
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of ``text`` that the model has never seen and therefore ignores, in their order."""
+        ...
+
+    def run(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Iterator[FrameResult]:
+        """Compute the frames of ``job.span``, one result each, in the order they become known.
+
+        Frames of user anchors are not returned. A frame may be returned twice (first as a model anchor, later
+        improved); the last result counts. ``should_stop`` is asked at least once per frame of work, while
+        grounding too; when it answers True the iterator ends, and what was returned stays valid.
+
+        Raises
+        ------
+        QueryError
+            When the query has no words and the job no user anchor.
+        SegmentationError
+            When the model fails; the message names the frame.
+        VideoError
+            When a frame cannot be read.
+        """
+        ...

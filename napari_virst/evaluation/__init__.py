@@ -1,0 +1,1 @@
+"""Measures masks against masks."""

@@ -1,0 +1,1 @@
+"""The porch: files in, files out."""

@@ -1,0 +1,1 @@
+"""The workshop: tensors in, tensors out (torch and transformers)."""

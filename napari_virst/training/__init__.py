@@ -1,0 +1,1 @@
+"""Procedural scenes with language, and the loop that learns from them."""
