@@ -1,0 +1,211 @@
+"""One image on the desk: its session, its frames, and one Labels layer per query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels
+from napari.utils.colormaps import CyclicLabelColormap
+from qtpy.QtCore import QObject, Signal
+
+from napari_virst.gui import layers
+from napari_virst.gui.guard import guarded
+from napari_virst.gui.pacing import Paced
+from napari_virst.gui.shortcuts import bind_keys, unbind_keys
+from napari_virst.records import Progress
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_virst.gui.frames import LayerFrames
+    from napari_virst.gui.shortcuts import Corrections
+    from napari_virst.session.session import AnnotationSession, Track
+
+
+class Desk(QObject):
+    """Keeps the Labels layers of one image in step with its session; the session never hears of layers.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where layers are added.
+    image : Image
+        What is annotated.
+    frames : LayerFrames
+        The frames of ``image``; closed with the desk.
+    session : AnnotationSession
+        Closed with the desk.
+    corrections : Corrections
+        What the keys on our layers do.
+    parent : QObject, optional
+        Owner.
+    """
+
+    looked_different = Signal()
+    """What is known of frames has changed: provenance, presence, or what re-propagating would do."""
+    progressed = Signal(object)
+    """A Progress."""
+    busy_changed = Signal(bool)
+    tracks_changed = Signal()
+    said = Signal(str, bool)
+    """A sentence for the message line, and whether it tells of an error."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        frames: LayerFrames,
+        session: AnnotationSession,
+        corrections: Corrections,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.image = image
+        self.frames = frames
+        self.session = session
+        self.last_progress: Progress | None = None
+        self._viewer = viewer
+        self._corrections = corrections
+        self._layers: dict[str, Labels] = {}
+        self._stale: set[str] = set()
+        self._refreshing = Paced(self._refresh_stale, parent=self)
+        self._telling = Paced(self.looked_different.emit, parent=self)
+        self._connect()
+        for track in session.tracks:
+            self.show_track(track)
+
+    # Tracks and their layers ------------------------------------------------------------------------------------
+
+    def track(self, track_id: str) -> Track:
+        """Give the track with this id."""
+        return next(track for track in self.session.tracks if track.track_id == track_id)
+
+    def track_asked(self, text: str) -> Track | None:
+        """Give the track that already answers a query, if there is one."""
+        return next((track for track in self.session.tracks if track.query.text == text), None)
+
+    def row_of(self, track: Track) -> int:
+        """Count the tracks asked before ``track``; decides its colour."""
+        return [one.track_id for one in self.session.tracks].index(track.track_id)
+
+    def layer_of(self, track_id: str) -> Labels | None:
+        """Give the layer of a track; None when the person has deleted it."""
+        return self._layers.get(track_id)
+
+    def show_track(self, track: Track) -> Labels:
+        """Give the layer of a track, made anew where there is none."""
+        layer = self._layers.get(track.track_id)
+        if layer is None:
+            layer = self._layers[track.track_id] = self._make_layer(track)
+            bind_keys(layer, self._corrections)
+            self._viewer.add_layer(layer)
+        return layer
+
+    def forget_layer(self, layer: object) -> None:
+        """Take notice that the person has deleted one of our layers; its masks and the session stay."""
+        track_id = layers.track_id_of(layer)
+        if track_id is not None and self._layers.get(track_id) is layer:
+            del self._layers[track_id]
+
+    def frame_in_view(self) -> int:
+        """Say which frame of the image is seen."""
+        return layers.frame_in_view(self._viewer.dims.point, self.image, self.frames.shape[0])
+
+    def _make_layer(self, track: Track) -> Labels:
+        row = self.row_of(track)
+        layer = Labels(
+            track.masks,
+            name=layers.layer_name(self.image.name, track.query),
+            colormap=CyclicLabelColormap(colors=layers.label_colors(row)),
+            opacity=0.6,
+            metadata={layers.METADATA_KEY: self._provenance(track)},
+            **layers.spatial_arguments(self.image),
+        )
+        layer.selected_label = track.label
+        return layer
+
+    def _provenance(self, track: Track) -> dict[str, Any]:
+        return {
+            "track": track.track_id,
+            "query": track.query.text,
+            "image": self.image.name,
+            "folder": str(self.session.folder),
+            "provenance": track.masks.provenances,
+        }
+
+    # What the session says --------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self.session.track_added.connect(self._on_track_added)
+        self.session.frame_changed.connect(self._on_frame_changed)
+        self.session.provenance_changed.connect(self._on_provenance_changed)
+        self.session.progress.connect(self._on_progress)
+        self.session.busy_changed.connect(self._on_busy_changed)
+        self.session.failed.connect(self.report)
+        self.session.notice.connect(self._on_notice)
+
+    def report(self, text: str) -> None:
+        """Say that something failed."""
+        self.said.emit(text, True)
+
+    @guarded
+    def _on_track_added(self, track: Track) -> None:
+        self.show_track(track)
+        self.tracks_changed.emit()
+
+    @guarded
+    def _on_frame_changed(self, track_id: str, frame: int) -> None:
+        if frame == self.frame_in_view() or self._sees_time():
+            self._stale.add(track_id)
+            self._refreshing.ask()
+            self._telling.ask()
+
+    @guarded
+    def _on_provenance_changed(self, track_id: str, frames: tuple[int, ...]) -> None:
+        layer = self._layers.get(track_id)
+        if layer is not None:
+            layer.metadata[layers.METADATA_KEY]["provenance"] = self.track(track_id).masks.provenances
+        self._telling.ask()
+
+    @guarded
+    def _on_progress(self, progress: Progress) -> None:
+        self.last_progress = progress
+        self.progressed.emit(progress)
+
+    @guarded
+    def _on_busy_changed(self, is_busy: bool) -> None:
+        if not is_busy:
+            for layer in self._layers.values():
+                layer.refresh()
+        self.busy_changed.emit(is_busy)
+        self._telling.ask()
+
+    @guarded
+    def _on_notice(self, text: str) -> None:
+        self.said.emit(text, False)
+
+    def _sees_time(self) -> bool:
+        dims = self._viewer.dims
+        return dims.ndim - 3 in dims.displayed
+
+    @guarded
+    def _refresh_stale(self) -> None:
+        stale, self._stale = self._stale, set()
+        for track_id in stale:
+            layer = self._layers.get(track_id)
+            if layer is not None:
+                # 4–6 ms at 512 × 512, against 6–9 ms with thumbnail, extent and highlight
+                layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+    # The end ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the session; layers that are still there stay, with the masks on disk."""
+        self._refreshing.stop()
+        self._telling.stop()
+        for layer in self._layers.values():
+            unbind_keys(layer, self._corrections)
+        self._layers.clear()
+        self.session.close()
+        self.frames.close()

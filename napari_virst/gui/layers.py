@@ -1,0 +1,197 @@
+"""Pure conversions between napari layers and what the other rooms understand. Axis order (T, H, W) and (y, x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+
+from napari_virst.errors import VideoError
+from napari_virst.io.display import Display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from napari_virst.records import Query
+
+METADATA_KEY = "virst"
+# Image layers: written by the reader and the sample ("video_path", "queries"); read by `video_source` and the dock.
+# Labels layers: written by the desk ("track", "query", "image", "folder", "provenance"); read by `track_id_of`.
+
+PALETTE = (
+    (0.95, 0.45, 0.20),
+    (0.20, 0.70, 0.95),
+    (0.45, 0.85, 0.35),
+    (0.90, 0.40, 0.75),
+    (0.98, 0.82, 0.25),
+    (0.60, 0.55, 0.98),
+    (0.20, 0.85, 0.75),
+    (0.85, 0.65, 0.50),
+)
+"""RGB, 0…1. The k-th query of an image has the k-th colour, in its layer and in the list of queries."""
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """What to give to ``open_video`` for the frames of a layer."""
+
+    data: Any
+    """A path, or an array with the axes of ``axes``."""
+    axes: str | None
+    """TYX, TYXS, YX or YXS (S for 3 or 4 samples of a colour); None where the file knows better."""
+
+
+def is_video_like(layer: object) -> bool:
+    """Whether a layer is an image over time: (T, …, H, W), RGB or not."""
+    return isinstance(layer, Image) and layer.ndim >= 3
+
+
+def newest_video(layers: Iterable[Any]) -> Image | None:
+    """Give the newest image over time; where there is none, the newest image; None without images."""
+    images = [layer for layer in layers if isinstance(layer, Image)]
+    videos = [layer for layer in images if is_video_like(layer)]
+    return (videos or images or [None])[-1]
+
+
+def needs_plane(layer: Image) -> bool:
+    """Whether a layer has axes between time and (y, x), of which one plane must be chosen first."""
+    return bool(layer.ndim > 3)
+
+
+def plane_arguments(layer: Image, step: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+    """Cut the plane in view out of a (T, …, H, W) layer.
+
+    Parameters
+    ----------
+    layer : Image
+        With at least four axes.
+    step : tuple of int
+        Index in view along each axis of the layer.
+
+    Returns
+    -------
+    data : array of shape (T, H, W) or (T, H, W, 3|4)
+    arguments : dict
+        For ``viewer.add_image``: the name tells the plane, looks and place are those of ``layer``.
+    """
+    middle = step[1 : layer.ndim - 2]
+    kept = [0, layer.ndim - 2, layer.ndim - 1]
+    arguments = {
+        "name": f"{layer.name} · plane {', '.join(str(index) for index in middle)}",
+        "rgb": layer.rgb,
+        "scale": layer.scale[kept],
+        "translate": layer.translate[kept],
+    }
+    if not layer.rgb:
+        arguments |= {"contrast_limits": layer.contrast_limits, "gamma": layer.gamma, "colormap": layer.colormap}
+    return _finest(layer)[(slice(None), *middle)], arguments
+
+
+def video_source(layer: Image) -> VideoSource:
+    """Find the frames of a layer: the file, where our reader opened it, else the array.
+
+    Raises
+    ------
+    VideoError
+        When the layer has more axes than a video.
+    """
+    if needs_plane(layer):
+        raise VideoError(
+            f"An image layer must be a video (T, Y, X) or a single image (Y, X); got {layer.ndim} axes in "
+            f"'{layer.name}'; choose one plane of it first."
+        )
+    path = layer.metadata.get(METADATA_KEY, {}).get("video_path")
+    if path is not None and Path(path).exists():
+        return VideoSource(Path(path), None)
+    return VideoSource(_finest(layer), "TYX"[3 - layer.ndim :] + "S" * layer.rgb)
+
+
+def display_of(layer: Image) -> Display:
+    """Describe how a layer looks, so that a model sees what the person sees.
+
+    RGB layers have no colormap; napari draws them with their contrast limits and gamma too.
+    """
+    colors: NDArray[np.float64] | None = None
+    if not layer.rgb:
+        positions = np.linspace(0, 1, 256)
+        colors = np.asarray(layer.colormap.map(positions), dtype=np.float64)
+    low, high = layer.contrast_limits
+    return Display(contrast_limits=(float(low), float(high)), colormap=colors, gamma=float(layer.gamma))
+
+
+def spatial_arguments(layer: Image) -> dict[str, Any]:
+    """Give the place and units of ``layer`` for a (T, H, W) layer that lies on it; a time axis is put before (y, x)."""
+    num_added = 3 - layer.ndim
+    arguments = {
+        "scale": np.concatenate([np.ones(num_added), layer.scale]),
+        "translate": np.concatenate([np.zeros(num_added), layer.translate]),
+        "rotate": _embedded(layer.rotate, 3),
+        "affine": _embedded(layer.affine.affine_matrix, 4),
+    }
+    if not num_added:
+        arguments |= {"shear": layer.shear, "units": layer.units, "axis_labels": layer.axis_labels}
+    return arguments
+
+
+def color_of(row: int) -> tuple[float, float, float]:
+    """Give the colour of the ``row``-th query of an image, RGB 0…1."""
+    return PALETTE[row % len(PALETTE)]
+
+
+def label_colors(row: int) -> NDArray[np.float32]:
+    """Give the colours of the label values 0, 1, 2 … of the ``row``-th query, (N, 4) RGBA 0…1; 0 is transparent."""
+    instances = [(*color_of(row + shift), 1.0) for shift in range(len(PALETTE))]
+    return np.array([(0.0, 0.0, 0.0, 0.0), *instances], dtype=np.float32)
+
+
+def layer_name(image_name: str, query: Query) -> str:
+    """Name the layer of a query: "<image> · <query>"."""
+    return f"{image_name} · {query.name}"
+
+
+def track_id_of(layer: object) -> str | None:
+    """Say which track a layer shows; None for layers that are not ours."""
+    if not isinstance(layer, Labels):
+        return None
+    track_id = layer.metadata.get(METADATA_KEY, {}).get("track")
+    return None if track_id is None else str(track_id)
+
+
+def frame_in_view(point: tuple[float, ...], layer: Image | Labels, num_frames: int) -> int:
+    """Say which frame of a (T, H, W) layer is seen.
+
+    Parameters
+    ----------
+    point : tuple of float
+        The viewer's position, world coordinates, one per axis of the viewer.
+    layer : Image or Labels
+        Layers are aligned with the last axes of the viewer.
+    num_frames : int
+        Frames outside the video are clipped to 0 … num_frames - 1.
+    """
+    if layer.ndim < 3:
+        return 0
+    position = layer.world_to_data(point[-layer.ndim :])[0]
+    return int(np.clip(round(float(position)), 0, num_frames - 1))
+
+
+def world_time_of(frame: int, layer: Labels, point: tuple[float, ...]) -> float:
+    """Say where on the viewer's time axis a frame lies: the inverse of :func:`frame_in_view`, world coordinates."""
+    position = list(layer.world_to_data(point[-layer.ndim :]))
+    position[0] = frame
+    return float(layer.data_to_world(position)[0])
+
+
+def _finest(layer: Image) -> Any:  # noqa: ANN401 - numpy, dask, zarr …
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def _embedded(matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    whole = np.eye(size)
+    whole[size - len(matrix) :, size - len(matrix) :] = matrix
+    return whole

@@ -1,0 +1,342 @@
+"""The dock's controls and nothing else: it shows what it is told and emits what the person wishes. No torch, no napari."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QKeySequence, QPixmap, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMPACT = "compact"
+_CHOOSE_FOLDER = "choose folder…"
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_QUERY_HINT = "the red circle that moves left"
+
+
+@dataclass(frozen=True)
+class QueryRow:
+    """One line of the list of queries."""
+
+    track_id: str
+    text: str
+    color: tuple[float, float, float]
+    """RGB, 0…1; the colour of the query's layer."""
+
+
+class VirstWidget(QWidget):
+    """One quiet column: image, model, query, progress, the queries so far, the frame in view, corrections, messages."""
+
+    image_chosen = Signal(int)
+    """Row of the image chooser."""
+    model_chosen = Signal(str, str)
+    """Model ("compact" or a folder) and device ("auto", "cpu", …)."""
+    run_requested = Signal(str)
+    """The query as typed."""
+    cancel_requested = Signal()
+    track_chosen = Signal(str)
+    """The id of a track."""
+    commit_requested = Signal()
+    absent_requested = Signal()
+    repropagate_requested = Signal()
+    review_requested = Signal(int)
+    """+1 for the next frame to look at, -1 for the one before."""
+    save_requested = Signal()
+    open_requested = Signal()
+    closed = Signal()
+    """The dock was taken out of its window."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._was_docked = False
+        self._build_choosers()
+        self._build_query()
+        self._build_corrections()
+        self._build_project()
+        self._lay_out()
+        self._connect()
+        self.set_images([], -1)
+        self.set_busy(False)
+
+    # What the presenter says ------------------------------------------------------------------------------------
+
+    def set_images(self, names: Sequence[str], current: int) -> None:
+        """Offer the image layers ``names`` and show row ``current`` as chosen (-1 for none)."""
+        self.image_box.blockSignals(True)
+        self.image_box.clear()
+        self.image_box.addItems(list(names))
+        self.image_box.setCurrentIndex(current)
+        self.image_box.blockSignals(False)
+        self.image_box.setEnabled(bool(names))
+        self.image_box.setPlaceholderText("" if names else "open a video first")
+        self._update_buttons()
+
+    def set_tracks(self, rows: Sequence[QueryRow], current: str | None) -> None:
+        """List the queries of the image, the one with id ``current`` selected."""
+        self.track_list.blockSignals(True)
+        self.track_list.clear()
+        for row in rows:
+            item = QListWidgetItem(_swatch(row.color), row.text)
+            item.setData(Qt.ItemDataRole.UserRole, row.track_id)
+            self.track_list.addItem(item)
+            if row.track_id == current:
+                self.track_list.setCurrentItem(item)
+        self.track_list.blockSignals(False)
+        self._update_buttons()
+
+    def set_busy(self, is_busy: bool) -> None:
+        """Show whether a job is running."""
+        self.cancel_button.setEnabled(is_busy)
+        self.progress_bar.setVisible(is_busy)
+        self.progress_label.setVisible(is_busy or bool(self.progress_label.text()))
+
+    def show_progress(self, text: str, num_done: int = 0, num_total: int = 0) -> None:
+        """Say how far the job has come; a total of 0 shows that it is not known."""
+        self.progress_label.setText(text)
+        self.progress_label.setVisible(bool(text))
+        self.progress_bar.setRange(0, num_total)
+        self.progress_bar.setValue(num_done)
+
+    def show_frame(self, text: str) -> None:
+        """Say what is known of the frame in view."""
+        self.frame_label.setText(text)
+
+    def show_plan(self, text: str) -> None:
+        """Say what re-propagation would do; an empty text says that there is nothing to do."""
+        self.plan_label.setText(text)
+        self.plan_label.setVisible(bool(text))
+        self._update_buttons()
+
+    def show_message(self, text: str, *, is_error: bool = False) -> None:
+        """Say one sentence in the message line; an empty text clears it."""
+        self.message_label.setText(f"⚠ {text}" if is_error and text else text)
+        self.message_label.setVisible(bool(text))
+
+    def set_query(self, text: str) -> None:
+        """Put ``text`` into the query field."""
+        self.query_edit.setText(text)
+
+    def suggest_query(self, text: str) -> None:
+        """Show ``text`` as the example in the empty query field."""
+        self.query_edit.setPlaceholderText(text or _QUERY_HINT)
+
+    def ask_folder_to_save(self, proposal: Path) -> Path | None:
+        """Ask where to save a project; None when the person thinks better of it."""
+        path, _ = QFileDialog.getSaveFileName(self, "Save project as a folder", str(proposal))
+        return Path(path) if path else None
+
+    def ask_folder_to_open(self, start: Path) -> Path | None:
+        """Ask which project folder to open; None when the person thinks better of it."""
+        path = QFileDialog.getExistingDirectory(self, "Open project folder", str(start))
+        return Path(path) if path else None
+
+    @property
+    def model_choice(self) -> tuple[str, str]:
+        """Model ("compact" or a folder) and device."""
+        return str(self.model_box.currentData()), self.device_box.currentText()
+
+    # How it is made ---------------------------------------------------------------------------------------------
+
+    def _build_choosers(self) -> None:
+        self.image_box = _combo("The video or image to annotate; the newest is chosen by itself")
+        self.model_box = _combo("The model that follows the query. It is loaded in the background when first used")
+        self.model_box.addItem("compact (bundled)", COMPACT)
+        self.model_box.addItem(_CHOOSE_FOLDER, None)
+        self.device_box = _combo("Where the model runs; auto takes a GPU where there is one")
+        self.device_box.addItems(list(_DEVICES))
+        self.device_box.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self._chosen_model_row = 0
+
+    def _build_query(self) -> None:
+        self.query_edit = QLineEdit()
+        self.query_edit.setPlaceholderText(_QUERY_HINT)
+        self.query_edit.setClearButtonEnabled(True)
+        self.query_edit.setToolTip("Describe what to follow, in plain words; Enter runs")
+        self.run_button = _button("Run (Enter)", "Find and follow this query through the whole video")
+        self.cancel_button = _button("Cancel (Esc)", "Stop the run; the frames done so far are kept")
+        self.progress_bar = QProgressBar()
+        self.progress_bar.setTextVisible(False)
+        self.progress_bar.setFixedHeight(6)
+        self.progress_label = _note()
+        self.track_list = QListWidget()
+        self.track_list.setToolTip("The queries of this image; choosing one selects its layer")
+        self.track_list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.track_list.setMinimumHeight(44)
+        self.track_list.setMaximumHeight(110)
+        self.track_list.setIconSize(QSize(12, 12))
+        self.track_list.setUniformItemSizes(True)
+
+    def _build_corrections(self) -> None:
+        self.frame_label = _note("Where the mask of the frame in view comes from")
+        self.commit_button = _button("Commit frame (C)", "The mask of this frame is right: take it as an anchor")
+        self.absent_button = _button("Absent here (K)", "It cannot be seen on this frame: empty it and take that as an anchor")
+        self.previous_button = _button("‹ Check (Shift+N)", "Go back to a frame that is corrected or uncertain")
+        self.next_button = _button("Check › (N)", "Go on to a frame that is corrected or uncertain")
+        self.repropagate_button = _button(
+            "Re-propagate (Shift+S)", "Follow again from your corrections; frames that you painted never change"
+        )
+        self.plan_label = _note("What re-propagating would do")
+        self.plan_label.setVisible(False)
+
+    def _build_project(self) -> None:
+        self.save_button = _button("Save project…", "Copy masks, queries and corrections to a folder of your choice")
+        self.open_button = _button("Open project…", "Go on with a project saved before")
+        self.message_label = _note()
+        self.message_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message_label.setVisible(False)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Image", self.image_box)
+        form.addRow("Model", _row(self.model_box, self.device_box))
+        form.addRow("Query", self.query_edit)
+        corrections = QGridLayout()
+        corrections.setContentsMargins(0, 0, 0, 0)
+        corrections.addWidget(self.commit_button, 0, 0)
+        corrections.addWidget(self.absent_button, 0, 1)
+        corrections.addWidget(self.previous_button, 1, 0)
+        corrections.addWidget(self.next_button, 1, 1)
+        corrections.addWidget(self.repropagate_button, 2, 0, 1, 2)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 6, 8, 8)
+        column.setSpacing(6)
+        column.addLayout(form)
+        column.addWidget(_row(self.run_button, self.cancel_button))
+        for part in (self.progress_bar, self.progress_label, _line(), self.track_list, self.frame_label):
+            column.addWidget(part)
+        column.addLayout(corrections)
+        for part in (self.plan_label, _line(), _row(self.save_button, self.open_button), self.message_label):
+            column.addWidget(part)
+        column.addStretch(1)
+        self.setMinimumWidth(250)
+
+    def _connect(self) -> None:
+        self.image_box.activated.connect(self.image_chosen)
+        self.model_box.activated.connect(self._on_model_activated)
+        self.device_box.activated.connect(lambda _row: self.model_chosen.emit(*self.model_choice))
+        self.query_edit.returnPressed.connect(self._on_run)
+        self.query_edit.textChanged.connect(self._update_buttons)
+        self.run_button.clicked.connect(self._on_run)
+        self.cancel_button.clicked.connect(self.cancel_requested)
+        self.track_list.currentItemChanged.connect(self._on_track_changed)
+        self.commit_button.clicked.connect(self.commit_requested)
+        self.absent_button.clicked.connect(self.absent_requested)
+        self.repropagate_button.clicked.connect(self.repropagate_requested)
+        self.previous_button.clicked.connect(lambda: self.review_requested.emit(-1))
+        self.next_button.clicked.connect(lambda: self.review_requested.emit(1))
+        self.save_button.clicked.connect(self.save_requested)
+        self.open_button.clicked.connect(self.open_requested)
+        escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
+        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        escape.activated.connect(self.cancel_requested)
+
+    # What the person does ---------------------------------------------------------------------------------------
+
+    def _on_run(self) -> None:
+        if self.run_button.isEnabled():
+            self.run_requested.emit(self.query_edit.text())
+
+    def _on_model_activated(self, row: int) -> None:
+        if self.model_box.itemText(row) == _CHOOSE_FOLDER:
+            row = self._add_model_folder(row)
+        self._chosen_model_row = row
+        self.model_box.setCurrentIndex(row)
+        self.model_chosen.emit(*self.model_choice)
+
+    def _add_model_folder(self, row: int) -> int:
+        folder = QFileDialog.getExistingDirectory(self, "Choose a model folder")
+        if not folder:
+            return self._chosen_model_row
+        self.model_box.insertItem(row, Path(folder).name, folder)
+        self.model_box.setItemData(row, folder, Qt.ItemDataRole.ToolTipRole)
+        return row
+
+    def _on_track_changed(self, item: QListWidgetItem | None) -> None:
+        self._update_buttons()
+        if item is not None:
+            self.track_chosen.emit(item.data(Qt.ItemDataRole.UserRole))
+
+    def _update_buttons(self) -> None:
+        has_image = self.image_box.count() > 0
+        has_track = self.track_list.currentItem() is not None
+        self.run_button.setEnabled(has_image and bool(self.query_edit.text().strip()))
+        for button in (self.commit_button, self.absent_button, self.previous_button, self.next_button):
+            button.setEnabled(has_track)
+        self.repropagate_button.setEnabled(has_track and bool(self.plan_label.text()))
+        self.save_button.setEnabled(self.track_list.count() > 0)
+
+    def event(self, event: QEvent) -> bool:
+        """Notice being taken out of a dock: napari then only un-parents the widget."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self._was_docked and self.parent() is None:
+                self.closed.emit()
+            self._was_docked = self.parent() is not None
+        return bool(super().event(event))
+
+
+def _combo(tip: str) -> QComboBox:
+    box = QComboBox()
+    box.setToolTip(tip)
+    box.setMinimumContentsLength(8)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return box
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
+
+
+def _note(tip: str = "") -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setToolTip(tip)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    return label
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    return line
+
+
+def _row(*parts: QWidget) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        layout.addWidget(part)
+    return row
+
+
+def _swatch(color: tuple[float, float, float]) -> QIcon:
+    pixmap = QPixmap(12, 12)
+    pixmap.fill(QColor.fromRgbF(*color))
+    return QIcon(pixmap)

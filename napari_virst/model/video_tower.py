@@ -1,0 +1,211 @@
+"""The eyes of the language side: UMT video encoder, token merging, projector.
+
+Shape legend: B clips, T frames of a clip, C channels, H W pixels, N tokens of a clip (frame-major, then row-major),
+G heads, E channels of a head, S source tokens, R merged source tokens, D width of the language model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from napari_virst.model.config import VideoTowerConfig
+
+
+def sinusoid_table(num_positions: int, num_channels: int) -> Tensor:
+    """Return (num_positions, num_channels) float32: sines on even channels, cosines on odd ones, base 10 000."""
+    channel = np.arange(num_channels)
+    angle = np.arange(num_positions)[:, None] / 10000.0 ** (2 * (channel // 2) / num_channels)
+    return torch.from_numpy(np.where(channel % 2, np.cos(angle), np.sin(angle)).astype(np.float32))
+
+
+def position_table(config: VideoTowerConfig) -> Tensor:
+    """Return the fixed positions (N, C) float32 of one clip.
+
+    One sinusoid runs over all cells of a clip at ``position_grid``; each frame's grid is then resized bicubically to
+    the patch grid.
+    """
+    frames, grid, channels = config.num_frames_per_clip, config.position_grid, config.hidden_size
+    table_NC = sinusoid_table(frames * grid * grid, channels)
+    if config.patch_grid == grid:
+        return table_NC
+    table_TCHW = table_NC.view(frames, grid, grid, channels).permute(0, 3, 1, 2)
+    table_TCHW = F.interpolate(table_TCHW, size=(config.patch_grid,) * 2, mode="bicubic", align_corners=False)
+    return table_TCHW.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()
+
+
+class PatchEmbedding(nn.Module):
+    """One token per patch and frame."""
+
+    def __init__(self, config: VideoTowerConfig) -> None:
+        super().__init__()
+        kernel = (1, config.patch_size, config.patch_size)
+        self.proj = nn.Conv3d(3, config.hidden_size, kernel, stride=kernel)
+
+    def forward(self, pixels_BTCHW: Tensor) -> Tensor:
+        """Return (B, N, C)."""
+        return self.proj(pixels_BTCHW.transpose(1, 2)).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Self-attention over a clip, with a bias on queries and values only."""
+
+    def __init__(self, config: VideoTowerConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """Return (B, N, C)."""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x_BNC, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
+        q_BGNE, k_BGNE, v_BGNE = qkv.permute(2, 0, 3, 1, 4)
+        x_BGNE = F.scaled_dot_product_attention(q_BGNE, k_BGNE, v_BGNE)
+        return self.proj(x_BGNE.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """Two linear layers with the exact GELU between them."""
+
+    def __init__(self, config: VideoTowerConfig) -> None:
+        super().__init__()
+        hidden = int(config.hidden_size * config.mlp_ratio)
+        self.fc1 = nn.Linear(config.hidden_size, hidden)
+        self.fc2 = nn.Linear(hidden, config.hidden_size)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """Return (B, N, C)."""
+        return self.fc2(F.gelu(self.fc1(x_BNC)))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, config: VideoTowerConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """Return (B, N, C)."""
+        x_BNC = x_BNC + self.attn(self.norm1(x_BNC))
+        return x_BNC + self.mlp(self.norm2(x_BNC))
+
+
+class VideoTower(nn.Module):
+    """UMT: joint attention over the frames of a clip. Submodules are named as in the published checkpoint."""
+
+    def __init__(self, config: VideoTowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbedding(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.vision_layernorm = nn.LayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
+        # Not a buffer: transformers builds a model on the meta device before it loads weights, and what is not in the
+        # file would stay empty. The copy to the device is 13 MB at the published sizes.
+        with torch.device("cpu"):
+            self.positions_NC = position_table(config)
+
+    def embed(self, pixels_BTCHW: Tensor) -> Tensor:
+        """Return the tokens (B, N, C) that enter the first block: patches with their positions."""
+        x_BNC = self.patch_embed(pixels_BTCHW)
+        return x_BNC + self.positions_NC.to(x_BNC)
+
+    def forward(self, pixels_BTCHW: Tensor) -> Tensor:
+        """Encode clips.
+
+        Parameters
+        ----------
+        pixels_BTCHW
+            (B, num_frames_per_clip, 3, image_size, image_size) float, normalised.
+
+        Returns
+        -------
+        Tensor
+            (B, N, hidden_size) float; N = num_frames_per_clip · patch_grid², frame-major, then row-major.
+        """
+        x_BNC = self.embed(pixels_BTCHW)
+        for block in self.blocks:
+            x_BNC = block(x_BNC)
+        return self.vision_layernorm(x_BNC)
+
+
+def merge_tokens(x_BNC: Tensor, num_tokens: int, num_heads: int) -> tuple[Tensor, Tensor]:
+    """Merge similar tokens until ``num_tokens`` are left (ToMe).
+
+    In each round the tokens at even places are sources, those at odd places targets. Every source looks for the most
+    similar target; at most half of the tokens, the most similar sources first, are averaged into theirs. What is left
+    is the unmerged sources in falling similarity, then all targets.
+
+    Parameters
+    ----------
+    x_BNC
+        (B, N, C) float; C a multiple of ``num_heads``.
+    num_tokens
+        Tokens to keep; where N is not larger, nothing happens.
+    num_heads
+        Chunks of a token that are averaged before tokens are compared.
+
+    Returns
+    -------
+    merged
+        (B, min(N, num_tokens), C) float: means over the tokens that were merged.
+    sizes
+        (B, min(N, num_tokens), 1) float32: how many tokens each mean is of.
+    """
+    size_BN1 = torch.ones_like(x_BNC[..., :1], dtype=torch.float32)
+    while (num_left := x_BNC.shape[1]) > num_tokens:
+        x_BNC, size_BN1 = _merge_round(x_BNC, size_BN1, min(num_left // 2, num_left - num_tokens), num_heads)
+    return x_BNC, size_BN1
+
+
+def _merge_round(x_BNC: Tensor, size_BN1: Tensor, num_merged: int, num_heads: int) -> tuple[Tensor, Tensor]:
+    order_BS1, target_BS1 = _match(x_BNC.detach(), num_heads)
+    source_BR1, kept = order_BS1[:, :num_merged], order_BS1[:, num_merged:]
+    target_BR1 = target_BS1.gather(1, source_BR1)
+
+    def merge(values_BNX: Tensor) -> Tensor:
+        even, odd = values_BNX[:, ::2], values_BNX[:, 1::2]
+        width = (-1, -1, values_BNX.shape[-1])
+        odd = odd.scatter_add(1, target_BR1.expand(*width), even.gather(1, source_BR1.expand(*width)))
+        return torch.cat([even.gather(1, kept.expand(*width)), odd], dim=1)
+
+    merged_size_BN1 = merge(size_BN1)
+    return (merge(x_BNC * size_BN1) / merged_size_BN1).to(x_BNC.dtype), merged_size_BN1
+
+
+def _match(x_BNC: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
+    """Return the sources in falling similarity (B, S, 1), and the target each of them would join (B, S, 1)."""
+    metric = F.normalize(x_BNC.float().unflatten(-1, (num_heads, -1)).mean(2), dim=-1)
+    best_BS, target_BS = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(-1)
+    # Stable: repeated frames tie exactly, and the same video must give the same tokens.
+    order_BS = best_BS.argsort(dim=-1, descending=True, stable=True)
+    return order_BS[..., None], target_BS[..., None]
+
+
+class Projector(nn.Module):
+    """Merge the tokens of each clip and carry them into the width of the language model."""
+
+    def __init__(self, config: VideoTowerConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.num_tokens = config.num_tokens_per_clip
+        self.num_heads = config.num_attention_heads
+        self.mlp = nn.Sequential(
+            nn.Linear(config.hidden_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """Turn the tower's tokens (B, N, C) float into (B, num_tokens_per_clip, D) float."""
+        merged_BNC, _ = merge_tokens(x_BNC, self.num_tokens, self.num_heads)
+        return self.mlp(merged_BNC)

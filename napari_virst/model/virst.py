@@ -1,0 +1,138 @@
+"""VIRST: a video-language model and SAM 2.1 in one network, readable top to bottom.
+
+::
+
+    clips ─▶ video tower ─▶ merging, projector ─▶ visual tokens ─┐
+    query ─▶ ids ────────────────────────────────────────────────┤
+    frames ─▶ segmenter.encode ─▶ coarse maps ─▶ initial fusion ─┴▶ Qwen2 ─▶ hidden states at [ST] rows
+                                       └──────────────────▶ second fusion ◀──┘
+                                                              └▶ ST prompts of every segmentation frame
+    ST prompts at anchor frames ─▶ segmenter.decode_prompted ─▶ anchor memory ─▶ every other frame
+
+Shape legend: B queries, n clips, f frames of a clip, S side of the tower's input, V visual tokens, D width of the
+language model, L ids, N ST tokens, T segmentation frames, C channels of the segmenter, H W cells of its coarse map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
+
+from napari_virst.model.config import VirstConfig
+from napari_virst.model.fusion import InitialFusion, Prompter
+from napari_virst.model.language import LanguageModel
+from napari_virst.model.segmenter import Segmenter
+from napari_virst.model.video_tower import Projector, VideoTower
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What language says of the segmentation frames."""
+
+    prompts_BNTC: Tensor
+    """ST prompts: N sparse prompt tokens for each of T frames."""
+    frame_scores_BT: Tensor
+    """Share of the second fusion's attention that falls on each frame; the published model does not use it."""
+
+
+class VirstModel(PreTrainedModel):
+    """The whole network.
+
+    ``encode_clips`` does not depend on the query and ``segmenter.encode`` neither on query nor on corrections, so both
+    are computed once per video and shared.
+
+    Parameters
+    ----------
+    config
+        ``VirstConfig.compact()`` and ``VirstConfig.official()`` are two settings of these same classes.
+    """
+
+    config_class = VirstConfig
+    base_model_prefix = "virst"
+    main_input_name = "pixel_values"
+    _supports_sdpa = True
+
+    def __init__(self, config: VirstConfig) -> None:
+        super().__init__(config)
+        self.video_tower = VideoTower(config.video_config)
+        self.projector = Projector(config.video_config, config.text_config.hidden_size)
+        self.language = LanguageModel(
+            config.text_config, st_token_id=config.st_token_id, image_token_id=config.image_token_id
+        )
+        widths = config.text_config.hidden_size, config.segmenter_config.num_channels
+        self.initial_fusion = InitialFusion(config.fusion_config, *widths)
+        self.prompter = Prompter(config.fusion_config, *widths)
+        self.segmenter = Segmenter(config.segmenter_config)
+        self.post_init()
+
+    def encode_clips(self, pixels_BT3SS: Tensor) -> Tensor:
+        """Turn sampled frames into visual tokens.
+
+        Parameters
+        ----------
+        pixels_BT3SS
+            (B, T, 3, S, S) float, normalised; T a multiple of the clip length (short videos repeat the last frame).
+
+        Returns
+        -------
+        (B, V, D): the tokens of all clips in order.
+        """
+        batch, num_frames = pixels_BT3SS.shape[:2]
+        per_clip = self.config.video_config.num_frames_per_clip
+        if num_frames % per_clip:
+            raise ValueError(f"The number of sampled frames must be a multiple of {per_clip}; got {num_frames}; repeat the last one.")
+        clips = pixels_BT3SS.reshape(batch * num_frames // per_clip, per_clip, *pixels_BT3SS.shape[2:])
+        side = self.config.video_config.image_size
+        if clips.shape[-1] != side:  # training draws scenes at several sizes
+            resized = F.interpolate(clips.flatten(0, 1), size=(side, side), mode="bilinear", antialias=True)
+            clips = resized.unflatten(0, clips.shape[:2])
+        tokens_XVD = self.projector(self.video_tower(clips))
+        return tokens_XVD.reshape(batch, -1, tokens_XVD.shape[-1])
+
+    def ground(self, visual_BVD: Tensor, ids_BL: Tensor, attention_mask_BL: Tensor | None, maps_BTCHW: Tensor) -> Grounding:
+        """Turn a query into ST prompts for every segmentation frame.
+
+        Parameters
+        ----------
+        visual_BVD
+            Visual tokens of :meth:`encode_clips`.
+        ids_BL
+            Token ids with one image placeholder and N ST tokens, int64; padded on the right.
+        attention_mask_BL
+            1 for real ids, 0 for padding; None where nothing is padded.
+        maps_BTCHW
+            Coarse maps of the segmenter for the T segmentation frames, in order of time.
+        """
+        fused_BND = None
+        if self.config.fusion_config.use_initial_fusion:
+            fused_BND = self.initial_fusion(self.language.st_embeddings(ids_BL), maps_BTCHW)
+        hidden_BND = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL)
+        return Grounding(*self.prompter(hidden_BND, maps_BTCHW))
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
+        """Ground a query on every frame of one clip and decode each: (B, T, h, w) mask logits.
+
+        A convenience for short clips at one size; long videos are run by :mod:`napari_virst.engine.predictor`.
+        """
+        batch, num_frames = pixel_values.shape[:2]
+        features = self.segmenter.encode(pixel_values.flatten(0, 1))
+        maps_BTCHW = features.coarse_BCHW.unflatten(0, (batch, num_frames))
+        grounding = self.ground(self.encode_clips(pixel_values), input_ids, attention_mask, maps_BTCHW)
+        prompts_XNC = grounding.prompts_BNTC.transpose(1, 2).flatten(0, 1)
+        return self.segmenter.decode_prompted(features, prompts_XNC).low_res_B1hw.unflatten(0, (batch, num_frames))[:, :, 0]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Linear and embedding layers of our own rooms; transformers' submodules initialise themselves.
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)

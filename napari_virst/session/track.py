@@ -1,0 +1,161 @@
+"""One query followed through one video: its masks, its anchors, and what a run would have to compute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_virst.io.project import ProjectFolder, RunRecord, TrackRecord
+from napari_virst.records import Anchor, Query, Span
+from napari_virst.session.anchors import AnchorBook
+from napari_virst.session.masks import MaskStore
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Track:
+    """One query and everything known of it. The session that made it changes it; everybody else reads.
+
+    Parameters
+    ----------
+    record
+        What project.json knows of the track.
+    folder
+        Where its masks are, or will be.
+    shape
+        (T, H, W) of the video.
+
+    Attributes
+    ----------
+    track_id : str
+        Names the track in signals and files.
+    query : Query
+        What is followed.
+    masks : MaskStore
+        (T, H, W) uint16 labels; give this to the viewer as a layer's data.
+    anchors : AnchorBook
+        The fixed frames.
+    label : int
+        The value the model writes, 1…65535.
+    revision : int
+        Counts runs; results of older ones are dropped.
+    window : Span or None
+        The part of the video that was asked for; None = all of it.
+    """
+
+    def __init__(self, record: TrackRecord, folder: ProjectFolder, shape: tuple[int, int, int]) -> None:
+        self.track_id = record.track_id
+        self.query: Query = record.query
+        self.label = record.label
+        self.revision = record.revision
+        self.window = record.window
+        self.masks = MaskStore(folder.mask_path(record.track_id), shape)
+        self.anchors = AnchorBook(lambda: self.masks.owned_frames, record.model_anchors, record.excluded_anchors)
+        self._run = record.run
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.masks.shape[0]
+
+    @property
+    def last_presence(self) -> NDArray[np.float32]:
+        """(T,) float32, 0…1: probability that the object is visible, from the latest result; NaN = none yet."""
+        return self.masks.presences
+
+    @property
+    def last_iou(self) -> NDArray[np.float32]:
+        """(T,) float32, 0…1: the model's own estimate of its IoU, from the latest result; NaN = none yet."""
+        return self.masks.predicted_ious
+
+    @property
+    def can_run(self) -> bool:
+        """Whether there is anything to follow: words, or a user anchor that shows the object."""
+        return bool(self.query.text) or any(self.masks.mask(frame).any() for frame in self.anchors.user_anchors())
+
+    def anchor_records(self) -> tuple[Anchor, ...]:
+        """Return every user anchor with its mask, sorted by frame."""
+        return tuple(Anchor(frame, self.masks.mask(frame)) for frame in self.anchors.user_anchors())
+
+    def span_of(self, frame: int) -> Span:
+        """Return what a correction on ``frame`` can change; see :meth:`AnchorBook.span_of`."""
+        return self.anchors.span_of(frame, self.num_frames)
+
+    # -- what is left to compute ---------------------------------------------------------------------------------
+
+    def touched(self) -> tuple[int, ...]:
+        """Return the frames whose anchor has come, gone or changed since the last run, sorted."""
+        now = {(frame, self.masks.checksum(frame)) for frame in self.anchors.user_anchors()}
+        changed = {frame for frame, _ in now ^ set(self._run.anchors.items())}
+        return tuple(sorted(changed | (self.anchors.excluded ^ set(self._run.excluded))))
+
+    def unfinished(self) -> tuple[int, ...]:
+        """Return the frames that the last run was to compute and did not, sorted."""
+        wanted = _covered(self._run.spans, self.num_frames) & (self.masks.revisions != self.revision)
+        return tuple(np.flatnonzero(wanted & ~self._owned()).tolist())
+
+    def spans_to_run(self) -> tuple[Span, ...]:
+        """Return what the next run has to compute: the reach of what was touched, and what is unfinished."""
+        if not self.revision:
+            return (self.window or Span(0, self.num_frames),)
+        touched = self.touched()
+        reached = _covered([self.span_of(frame) for frame in touched], self.num_frames)
+        if self.window is not None and all(frame in self.window for frame in touched):
+            reached &= _covered([self.window], self.num_frames)
+        reached[list(self.unfinished())] = True
+        spans = _spans(reached)
+        return tuple(span for span in spans if self.num_to_compute((span,)))
+
+    def num_to_compute(self, spans: tuple[Span, ...]) -> int:
+        """Return how many frames of ``spans`` belong to nobody."""
+        return int(np.count_nonzero(_covered(spans, self.num_frames) & ~self._owned()))
+
+    def begin_run(self, spans: tuple[Span, ...]) -> None:
+        """Note that ``spans`` are being computed from the anchors as they are now, under a new revision."""
+        self.revision += 1
+        checksums = {frame: self.masks.checksum(frame) for frame in self.anchors.user_anchors()}
+        self._run = RunRecord(spans, checksums, tuple(sorted(self.anchors.excluded)))
+
+    def end_run(self, dropped: frozenset[int]) -> None:
+        """Note that the run came to its end; ``dropped`` frames were a person's when their result came.
+
+        Should one of them be handed back later, it holds an older prediction and is unfinished again.
+        """
+        self._run = replace(self._run, spans=_spans(_mark(dropped, self.num_frames)))
+
+    def _owned(self) -> NDArray[np.bool_]:
+        return _mark(self.masks.owned_frames, self.num_frames)
+
+    def record(self) -> TrackRecord:
+        """Return what project.json has to know."""
+        return TrackRecord(
+            track_id=self.track_id,
+            query=self.query,
+            label=self.label,
+            revision=self.revision,
+            window=self.window,
+            model_anchors=self.anchors.seen_model_anchors,
+            excluded_anchors=tuple(sorted(self.anchors.excluded)),
+            run=self._run,
+        )
+
+
+def _mark(frames: tuple[int, ...] | frozenset[int], num_frames: int) -> NDArray[np.bool_]:
+    marked = np.zeros(num_frames, np.bool_)
+    marked[list(frames)] = True
+    return marked
+
+
+def _covered(spans: tuple[Span, ...] | list[Span], num_frames: int) -> NDArray[np.bool_]:
+    covered = np.zeros(num_frames, np.bool_)
+    for span in spans:
+        covered[span.start : span.stop] = True
+    return covered
+
+
+def _spans(covered: NDArray[np.bool_]) -> tuple[Span, ...]:
+    edges = np.flatnonzero(np.diff(covered.astype(np.int8), prepend=0, append=0)).tolist()
+    return tuple(Span(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))

@@ -1,0 +1,85 @@
+"""One forward pass of each kind of lesson.
+
+Shape legend: B clips, T frames, S side of the square input, C channels, N ST tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_virst.model.memory import ObjectMemory
+from napari_virst.training.losses import LossWeights, segmentation_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_virst.model.processing import VirstProcessor
+    from napari_virst.model.readout import ImageFeatures
+    from napari_virst.model.segmenter import Decoded, Segmenter
+    from napari_virst.model.virst import VirstModel
+    from napari_virst.training.scenes import SceneBatch
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch ready for the model."""
+
+    pixels_BT3SS: Tensor
+    """Normalised frames, float32."""
+    masks_BTSS: Tensor
+    """True masks, float 0 or 1."""
+    queries: tuple[str, ...]
+
+
+def prepare(batch: SceneBatch, processor: VirstProcessor) -> Lesson:
+    """Normalise the frames of a batch of scenes."""
+    return Lesson(processor.normalise(batch.frames.float() / 255), batch.masks.float(), batch.queries)
+
+
+def _encode_time_major(segmenter: Segmenter, pixels_BT3SS: Tensor) -> ImageFeatures:
+    """Encode all frames at once; rows t·B … t·B + B - 1 are frame t."""
+    return segmenter.encode(pixels_BT3SS.transpose(0, 1).flatten(0, 1))
+
+
+def ground_step(
+    model: VirstModel, processor: VirstProcessor, lesson: Lesson, weights: LossWeights
+) -> tuple[Tensor, dict[str, float]]:
+    """Language to masks: every frame is decoded as a model anchor from its ST prompts."""
+    batch, num_frames = lesson.pixels_BT3SS.shape[:2]
+    features = _encode_time_major(model.segmenter, lesson.pixels_BT3SS)
+    maps_BTCHW = features.coarse_BCHW.unflatten(0, (num_frames, batch)).transpose(0, 1)
+    tokens = processor.text_ids(lesson.queries)
+    visual_BVD = model.encode_clips(lesson.pixels_BT3SS)
+    grounding = model.ground(visual_BVD, tokens.input_ids, tokens.attention_mask, maps_BTCHW)
+    prompts_TBNC = grounding.prompts_BNTC.permute(2, 0, 1, 3)
+    decoded = model.segmenter.decode_prompted(features, prompts_TBNC.flatten(0, 1))
+    return segmentation_loss(decoded, lesson.masks_BTSS.transpose(0, 1).flatten(0, 1), weights)
+
+
+def follow_step(
+    model: VirstModel, lesson: Lesson, weights: LossWeights, *, max_anchors: int = 3, num_fifo_frames: int = 2
+) -> tuple[Tensor, dict[str, float]]:
+    """Mask to masks: the first frame's true mask is a user anchor, the others are followed in order."""
+    decoded = follow(model.segmenter, lesson, max_anchors=max_anchors, num_fifo_frames=num_fifo_frames)
+    losses = [segmentation_loss(answer, lesson.masks_BTSS[:, t], weights) for t, answer in decoded.items()]
+    terms = {name: sum(t[name] for _, t in losses) / len(losses) for name in losses[0][1]}
+    return torch.stack([loss for loss, _ in losses]).mean(), terms
+
+
+def follow(segmenter: Segmenter, lesson: Lesson, *, max_anchors: int = 3, num_fifo_frames: int = 2) -> dict[int, Decoded]:
+    """Follow the true mask of frame 0 through the clip; the model's own answers go into memory."""
+    batch, num_frames = lesson.pixels_BT3SS.shape[:2]
+    all_features = _encode_time_major(segmenter, lesson.pixels_BT3SS)
+    frames = [all_features[slice(t * batch, (t + 1) * batch)] for t in range(num_frames)]
+    memory = ObjectMemory(num_frames, max_anchors=max_anchors, num_fifo_frames=num_fifo_frames)
+    given = segmenter.decode_given(frames[0], lesson.masks_BTSS[:, :1])
+    memory.add_anchor(0, segmenter.remember(frames[0], given), is_user=True)
+    answers = {}
+    for t in range(1, num_frames):
+        answers[t] = segmenter.decode_tracked(frames[t], memory.view(t))
+        if t + 1 < num_frames:
+            memory.add_tracked(t, segmenter.remember(frames[t], answers[t]))
+    return answers
