@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
 from napari_virst.errors import CheckpointError, DeviceError
 
@@ -63,7 +64,7 @@ def load_model(model: str | Path = BUNDLED) -> tuple[VirstModel, VirstProcessor,
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         processor = VirstProcessor.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f'The model in "{folder}" cannot be loaded: {error}') from error
     wrong = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
     if wrong:

@@ -12,7 +12,6 @@ from napari_virst.gui import layers
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.shortcuts import bind_keys, unbind_keys
-from napari_virst.records import Progress
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_virst.gui.frames import LayerFrames
     from napari_virst.gui.shortcuts import Corrections
+    from napari_virst.records import Progress
     from napari_virst.session.session import AnnotationSession, Track
 
 
@@ -33,9 +33,9 @@ class Desk(QObject):
     image : Image
         What is annotated.
     frames : LayerFrames
-        The frames of ``image``; closed with the desk.
+        The frames of ``image``.
     session : AnnotationSession
-        Closed with the desk.
+        Closed with the desk, which also lets go of the frames.
     corrections : Corrections
         What the keys on our layers do.
     parent : QObject, optional
@@ -77,13 +77,15 @@ class Desk(QObject):
 
     # Tracks and their layers ------------------------------------------------------------------------------------
 
-    def track(self, track_id: str) -> Track:
-        """Give the track with this id."""
-        return next(track for track in self.session.tracks if track.track_id == track_id)
-
     def track_asked(self, text: str) -> Track | None:
-        """Give the track that already answers a query, if there is one."""
-        return next((track for track in self.session.tracks if track.query.text == text), None)
+        """Give the track that already answers a query, if there is one; white space does not count."""
+        words = " ".join(text.split())
+        return next((track for track in self.session.tracks if track.query.text == words), None)
+
+    @property
+    def layers(self) -> list[Labels]:
+        """The layers of the tracks that the person has not deleted."""
+        return list(self._layers.values())
 
     def row_of(self, track: Track) -> int:
         """Count the tracks asked before ``track``; decides its colour."""
@@ -105,7 +107,7 @@ class Desk(QObject):
     def forget_layer(self, layer: object) -> None:
         """Take notice that the person has deleted one of our layers; its masks and the session stay."""
         track_id = layers.track_id_of(layer)
-        if track_id is not None and self._layers.get(track_id) is layer:
+        if track_id is not None and self._layers.get(track_id) == layer:
             del self._layers[track_id]
 
     def frame_in_view(self) -> int:
@@ -165,7 +167,7 @@ class Desk(QObject):
     def _on_provenance_changed(self, track_id: str, frames: tuple[int, ...]) -> None:
         layer = self._layers.get(track_id)
         if layer is not None:
-            layer.metadata[layers.METADATA_KEY]["provenance"] = self.track(track_id).masks.provenances
+            layer.metadata[layers.METADATA_KEY]["provenance"] = self.session.track(track_id).masks.provenances
         self._telling.ask()
 
     @guarded
@@ -208,4 +210,3 @@ class Desk(QObject):
             unbind_keys(layer, self._corrections)
         self._layers.clear()
         self.session.close()
-        self.frames.close()

@@ -32,7 +32,7 @@ def guarded(
     """Turn whatever ``method`` raises into a sentence in the message line, and into a traceback in the log."""
 
     @wraps(method)
-    def call(self: ReporterT, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> None:
+    def call(self: ReporterT, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except VirstError as error:

@@ -11,6 +11,8 @@ from napari.layers import Image, Labels
 
 from napari_virst.errors import VideoError
 from napari_virst.io.display import Display
+from napari_virst.io.video import open_video
+from napari_virst.session.masks import MaskStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,6 +113,51 @@ def video_source(layer: Image) -> VideoSource:
     return VideoSource(_finest(layer), "TYX"[3 - layer.ndim :] + "S" * layer.rgb)
 
 
+def video_shape(layer: Image) -> tuple[int, int, int] | None:
+    """Give (T, H, W) of a layer; None where it has more axes than a video."""
+    if needs_plane(layer):
+        return None
+    sizes = _finest(layer).shape[: layer.ndim]
+    return (1, *sizes) if layer.ndim == 2 else tuple(sizes)
+
+
+def movie_arguments(source: str) -> tuple[Any, dict[str, Any]]:
+    """Open a video for the eyes: what ``viewer.add_image`` and a reader contribution need.
+
+    Parameters
+    ----------
+    source : str
+        Path of anything that ``open_video`` reads.
+
+    Returns
+    -------
+    data : dask array of shape (T, H, W) or (T, H, W, 3)
+        One chunk per frame.
+    arguments : dict
+        Name, looks, and the path, so that the engine can read with a decoder of its own.
+
+    Raises
+    ------
+    VideoError
+        When the file cannot be opened.
+    """
+    video = open_video(source)
+    arguments: dict[str, Any] = {
+        "name": video.name,
+        "rgb": video.is_rgb,
+        "metadata": {METADATA_KEY: {"video_path": str(Path(source).absolute())}},
+    }
+    if not video.is_rgb:
+        arguments["contrast_limits"] = video.default_display().contrast_limits
+    return video.dask, arguments
+
+
+def suggested_query(layer: Image | None) -> str:
+    """Give a query that fits a sample, to show as an example; empty for other layers."""
+    queries = () if layer is None else layer.metadata.get(METADATA_KEY, {}).get("queries", ())
+    return str(queries[0]) if queries else ""
+
+
 def display_of(layer: Image) -> Display:
     """Describe how a layer looks, so that a model sees what the person sees.
 
@@ -160,6 +207,13 @@ def track_id_of(layer: object) -> str | None:
         return None
     track_id = layer.metadata.get(METADATA_KEY, {}).get("track")
     return None if track_id is None else str(track_id)
+
+
+def session_folder_of(layer: object) -> Path | None:
+    """Say in which folder the session of a layer lives; None for layers that are not ours, duplicates included."""
+    if track_id_of(layer) is None or not isinstance(layer, Labels) or not isinstance(layer.data, MaskStore):
+        return None
+    return Path(layer.metadata[METADATA_KEY]["folder"])
 
 
 def frame_in_view(point: tuple[float, ...], layer: Image | Labels, num_frames: int) -> int:

@@ -64,6 +64,8 @@ def finished(now: Progress) -> str:
     >>> finished(Progress(num_done=120, num_total=120, elapsed_s=8.4))
     'done · 120 frames in 8 s'
     """
+    if not now.num_done:
+        return "stopped"
     state = "done" if now.num_done >= now.num_total else "stopped"
     return f"{state} · {now.num_done} frames in {duration(now.elapsed_s)}"
 

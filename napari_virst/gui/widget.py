@@ -1,4 +1,4 @@
-"""The dock's controls and nothing else: it shows what it is told and emits what the person wishes. No torch, no napari."""
+"""The dock's controls and nothing else: they show what they are told and emit what the person wishes; no napari."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QKeySequence, QPixmap, QShortcut
+from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -29,6 +29,8 @@ from qtpy.QtWidgets import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from qtpy.QtGui import QKeyEvent
 
 COMPACT = "compact"
 _CHOOSE_FOLDER = "choose folder…"
@@ -61,8 +63,9 @@ class VirstWidget(QWidget):
     commit_requested = Signal()
     absent_requested = Signal()
     repropagate_requested = Signal()
-    review_requested = Signal(int)
-    """+1 for the next frame to look at, -1 for the one before."""
+    next_requested = Signal()
+    """Go to the next frame worth a look."""
+    previous_requested = Signal()
     save_requested = Signal()
     open_requested = Signal()
     closed = Signal()
@@ -71,6 +74,7 @@ class VirstWidget(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._was_docked = False
+        self._last_folder = Path.home()
         self._build_choosers()
         self._build_query()
         self._build_corrections()
@@ -104,6 +108,7 @@ class VirstWidget(QWidget):
             if row.track_id == current:
                 self.track_list.setCurrentItem(item)
         self.track_list.blockSignals(False)
+        self.track_list.setVisible(bool(rows))
         self._update_buttons()
 
     def set_busy(self, is_busy: bool) -> None:
@@ -114,7 +119,7 @@ class VirstWidget(QWidget):
 
     def show_progress(self, text: str, num_done: int = 0, num_total: int = 0) -> None:
         """Say how far the job has come; a total of 0 shows that it is not known."""
-        self.progress_label.setText(text)
+        self.progress_label.setText(_breaking_at_dots(text))
         self.progress_label.setVisible(bool(text))
         self.progress_bar.setRange(0, num_total)
         self.progress_bar.setValue(num_done)
@@ -125,7 +130,7 @@ class VirstWidget(QWidget):
 
     def show_plan(self, text: str) -> None:
         """Say what re-propagation would do; an empty text says that there is nothing to do."""
-        self.plan_label.setText(text)
+        self.plan_label.setText(f"→ {text}" if text else "")
         self.plan_label.setVisible(bool(text))
         self._update_buttons()
 
@@ -133,6 +138,11 @@ class VirstWidget(QWidget):
         """Say one sentence in the message line; an empty text clears it."""
         self.message_label.setText(f"⚠ {text}" if is_error and text else text)
         self.message_label.setVisible(bool(text))
+
+    def clear_message(self, text: str) -> None:
+        """Clear the message line if it still says ``text``."""
+        if self.message_label.text() == text:
+            self.show_message("")
 
     def set_query(self, text: str) -> None:
         """Put ``text`` into the query field."""
@@ -142,15 +152,21 @@ class VirstWidget(QWidget):
         """Show ``text`` as the example in the empty query field."""
         self.query_edit.setPlaceholderText(text or _QUERY_HINT)
 
-    def ask_folder_to_save(self, proposal: Path) -> Path | None:
-        """Ask where to save a project; None when the person thinks better of it."""
+    def ask_folder_to_save(self, name: str) -> Path | None:
+        """Ask where to save a project, proposing ``name``; None when the person thinks better of it."""
+        proposal = self._last_folder / f"{name}.virst"
         path, _ = QFileDialog.getSaveFileName(self, "Save project as a folder", str(proposal))
-        return Path(path) if path else None
+        return self._remembered(path)
 
     def ask_folder_to_open(self, start: Path) -> Path | None:
-        """Ask which project folder to open; None when the person thinks better of it."""
-        path = QFileDialog.getExistingDirectory(self, "Open project folder", str(start))
-        return Path(path) if path else None
+        """Ask which project folder to open, looking in ``start``; None when the person thinks better of it."""
+        return self._remembered(QFileDialog.getExistingDirectory(self, "Open project folder", str(start)))
+
+    def _remembered(self, path: str) -> Path | None:
+        if not path:
+            return None
+        self._last_folder = Path(path).parent
+        return Path(path)
 
     @property
     def model_choice(self) -> tuple[str, str]:
@@ -166,7 +182,6 @@ class VirstWidget(QWidget):
         self.model_box.addItem(_CHOOSE_FOLDER, None)
         self.device_box = _combo("Where the model runs; auto takes a GPU where there is one")
         self.device_box.addItems(list(_DEVICES))
-        self.device_box.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self._chosen_model_row = 0
 
     def _build_query(self) -> None:
@@ -183,17 +198,22 @@ class VirstWidget(QWidget):
         self.track_list = QListWidget()
         self.track_list.setToolTip("The queries of this image; choosing one selects its layer")
         self.track_list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.track_list.setMinimumHeight(44)
-        self.track_list.setMaximumHeight(110)
+        self.track_list.setSizeAdjustPolicy(QAbstractItemView.SizeAdjustPolicy.AdjustToContents)
+        self.track_list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
+        self.track_list.setMinimumHeight(0)
+        self.track_list.setMaximumHeight(120)
+        self.track_list.setVisible(False)
         self.track_list.setIconSize(QSize(12, 12))
         self.track_list.setUniformItemSizes(True)
 
     def _build_corrections(self) -> None:
         self.frame_label = _note("Where the mask of the frame in view comes from")
         self.commit_button = _button("Commit frame (C)", "The mask of this frame is right: take it as an anchor")
-        self.absent_button = _button("Absent here (K)", "It cannot be seen on this frame: empty it and take that as an anchor")
-        self.previous_button = _button("‹ Check (Shift+N)", "Go back to a frame that is corrected or uncertain")
-        self.next_button = _button("Check › (N)", "Go on to a frame that is corrected or uncertain")
+        self.absent_button = _button(
+            "Absent here (K)", "It cannot be seen on this frame: empty it and take that as an anchor"
+        )
+        self.previous_button = _button("‹ Review (Shift+N)", "Go back to a frame that is corrected or uncertain")
+        self.next_button = _button("Review › (N)", "Go on to a frame that is corrected or uncertain")
         self.repropagate_button = _button(
             "Re-propagate (Shift+S)", "Follow again from your corrections; frames that you painted never change"
         )
@@ -212,7 +232,8 @@ class VirstWidget(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", self.image_box)
-        form.addRow("Model", _row(self.model_box, self.device_box))
+        form.addRow("Model", self.model_box)
+        form.addRow("Device", self.device_box)
         form.addRow("Query", self.query_edit)
         corrections = QGridLayout()
         corrections.setContentsMargins(0, 0, 0, 0)
@@ -232,7 +253,7 @@ class VirstWidget(QWidget):
         for part in (self.plan_label, _line(), _row(self.save_button, self.open_button), self.message_label):
             column.addWidget(part)
         column.addStretch(1)
-        self.setMinimumWidth(250)
+        self.setMinimumWidth(280)
 
     def _connect(self) -> None:
         self.image_box.activated.connect(self.image_chosen)
@@ -246,13 +267,10 @@ class VirstWidget(QWidget):
         self.commit_button.clicked.connect(self.commit_requested)
         self.absent_button.clicked.connect(self.absent_requested)
         self.repropagate_button.clicked.connect(self.repropagate_requested)
-        self.previous_button.clicked.connect(lambda: self.review_requested.emit(-1))
-        self.next_button.clicked.connect(lambda: self.review_requested.emit(1))
+        self.previous_button.clicked.connect(self.previous_requested)
+        self.next_button.clicked.connect(self.next_requested)
         self.save_button.clicked.connect(self.save_requested)
         self.open_button.clicked.connect(self.open_requested)
-        escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
-        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        escape.activated.connect(self.cancel_requested)
 
     # What the person does ---------------------------------------------------------------------------------------
 
@@ -288,6 +306,14 @@ class VirstWidget(QWidget):
             button.setEnabled(has_track)
         self.repropagate_button.setEnabled(has_track and bool(self.plan_label.text()))
         self.save_button.setEnabled(self.track_list.count() > 0)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Cancel on Escape; napari's own Escape, on the canvas, is left alone."""
+        if event.key() == Qt.Key.Key_Escape:
+            self.cancel_requested.emit()
+            event.accept()
+        else:
+            super().keyPressEvent(event)
 
     def event(self, event: QEvent) -> bool:
         """Notice being taken out of a dock: napari then only un-parents the widget."""
@@ -339,4 +365,12 @@ def _row(*parts: QWidget) -> QWidget:
 def _swatch(color: tuple[float, float, float]) -> QIcon:
     pixmap = QPixmap(12, 12)
     pixmap.fill(QColor.fromRgbF(*color))
-    return QIcon(pixmap)
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # else the style tints the selected one
+    return icon
+
+
+def _breaking_at_dots(text: str) -> str:
+    """Let lines break between the parts only, not within "14.2 frames/s"."""
+    unbroken = text.replace(" ", "\N{NO-BREAK SPACE}").replace("/", "/\N{WORD JOINER}")
+    return unbroken.replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")

@@ -6,8 +6,11 @@ A decoder owns one handle of its own on its file, opened when first needed, and 
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from itertools import product
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ import numpy as np
 from napari_virst.errors import VideoError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,6 +55,10 @@ class Decoder(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         Decoder.__init__(self)
         self.__dict__.update(state)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -134,14 +141,18 @@ class TiffDecoder(Decoder):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path, self.name = path, path.name
-        series = self._open_series()
-        self.axes, self.shape, self.dtype = series.axes, tuple(series.shape), series.dtype
+        with _logged_errors("tifffile") as complaints:
+            series = self._open_series()
+        self.axes, self.shape = series.axes, tuple(series.shape)
+        self.dtype = series.dtype.newbyteorder(self._handle.byteorder)
         self._offset = series.dataoffset
         self._num_outer = self._count_outer_axes(series)
         tiff = self._handle
         self.fps = _imagej_fps(tiff.imagej_metadata or {})
         if len(tiff.series) > 1 and not tiff.is_lsm:  # the second series of an LSM file is its thumbnails
             self.notes = (f"{self.name} holds {len(tiff.series)} images of different shape: the first is shown.",)
+        if complaints:
+            self.notes += (f'{self.name} seems damaged, frames may be missing: "{complaints[0]}".',)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -175,7 +186,7 @@ class TiffDecoder(Decoder):
         choices = [range(n) if isinstance(i, slice) else (i,) for i, n in zip(outer, sizes, strict=True)]
         spread = tuple(len(c) for c, i in zip(choices, outer, strict=True) if isinstance(i, slice))
         try:
-            planes = [self._plane(handle.series[0], where)[inner] for where in _product(choices)]
+            planes = [self._plane(handle.series[0], where)[inner] for where in product(*choices)]
         except Exception as error:
             raise damaged(self.name, index, error) from error
         return planes[0] if not spread else np.stack(planes).reshape(*spread, *planes[0].shape)
@@ -231,7 +242,7 @@ class ZarrDecoder(Decoder):
             return "0/" + self._path_in_group(group["0"])
         arrays = sorted(key for key, _ in group.arrays())
         if len(arrays) == 1:
-            return arrays[0]
+            return str(arrays[0])
         found = f"arrays {', '.join(arrays[:5])}" if arrays else f"groups {', '.join(sorted(group.group_keys()))[:80]}"
         raise VideoError(
             f"A zarr group must be an OME-Zarr image or hold one array; got {self.name} with {found}; "
@@ -259,9 +270,7 @@ class ZarrDecoder(Decoder):
 def damaged(name: str, index: Index, error: Exception) -> VideoError:
     """What to say when a piece of an opened source cannot be read."""
     frame = next((item for item in index if not isinstance(item, slice)), 0)
-    return VideoError(
-        f"Every frame must be readable; got {_reason(error)} at frame {frame} of {name}; repair the file."
-    )
+    return VideoError(f"A frame must be readable; got {_reason(error)} at frame {frame} of {name}; repair the file.")
 
 
 def unreadable(path: Path, wanted: str, error: Exception) -> VideoError:
@@ -272,14 +281,22 @@ def unreadable(path: Path, wanted: str, error: Exception) -> VideoError:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return f'"{lines[0][:160]}"' if lines and lines[0] else type(error).__name__
 
 
-def _product(choices: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    from itertools import product
-
-    return list(product(*choices))
+@contextmanager
+def _logged_errors(name: str) -> Iterator[list[str]]:
+    """What a library logs as an error instead of raising it, such as a TIFF file that ends too early."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    library = logging.getLogger(name)
+    library.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        library.removeHandler(handler)
 
 
 def _imagej_fps(metadata: dict[str, Any]) -> float | None:

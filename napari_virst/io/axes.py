@@ -121,6 +121,8 @@ def find_layout(
     if not all(shape):
         raise VideoError(f"A video must have at least one frame and one pixel; got an array of shape {shape}.")
     notes: list[str] = []
+    if axes is None and letters == "SYX":  # what tifffile writes for three unnamed frames, too
+        notes.append('The file is read as one RGB image; give axes="TYX" if its planes are frames.')
     letters = _settle_colour(letters, shape, channel)
     letters = _settle_time(letters, shape, z, notes)
     channel = _settle_channel(letters, shape, channel, notes)
@@ -237,4 +239,4 @@ def _project(stack: NDArray[Any], how: Literal["max", "mean"]) -> NDArray[Any]:
     if how == "max":
         return np.asarray(stack.max(axis=0))
     mean = stack.mean(axis=0, dtype=np.float64)
-    return (np.rint(mean) if stack.dtype.kind in "uib" else mean).astype(stack.dtype)
+    return np.asarray(np.rint(mean) if stack.dtype.kind in "uib" else mean, stack.dtype)

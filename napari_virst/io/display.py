@@ -69,12 +69,12 @@ class Display:
         returned itself, not a copy.
         """
         is_colour = frame.ndim == 3
-        levels = frame if self._is_identity(frame.dtype) else self._levels(frame)
+        levels: NDArray[np.uint8] = frame if self._is_identity(frame.dtype) else self._levels(frame)
         if is_colour:
             return levels
         if self.colormap is None:
-            return np.repeat(levels[..., None], 3, axis=2)
-        return self._table()[levels]
+            return np.stack([levels] * 3, axis=-1)
+        return np.take(self._table(), levels, axis=0)
 
     def _is_identity(self, dtype: np.dtype[Any]) -> bool:
         return dtype == np.uint8 and self.gamma == 1 and self.contrast_limits in (None, (0, 255))
@@ -85,7 +85,7 @@ class Display:
         low, high = self.contrast_limits or full_range(dtype)
         if dtype in (np.uint8, np.uint16) and values.size > np.iinfo(dtype).max:
             every_value = np.arange(np.iinfo(dtype).max + 1)
-            return _scale(every_value, low, high, self.gamma)[values]
+            return np.asarray(_scale(every_value, low, high, self.gamma)[values])
         return _scale(values, low, high, self.gamma)
 
     def _table(self) -> NDArray[np.uint8]:
@@ -122,7 +122,9 @@ def robust_limits(frames: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> tuple
     if not ranges:
         return full_range(dtype)
     low, high = float(min(pair[0] for pair in ranges)), float(max(pair[1] for pair in ranges))
-    return (low, high) if low < high else (low, low + 1)
+    if dtype.kind in "ui":
+        low, high = math.floor(low), math.ceil(high)
+    return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))  # a flat video, as napari does
 
 
 def _scale(values: NDArray[Any], low: float, high: float, gamma: float) -> NDArray[np.uint8]:

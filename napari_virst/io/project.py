@@ -5,47 +5,30 @@
     project.json            format version, the video it belongs to, one entry per track; replaced atomically
     ledger.jsonl            one line per thing done: who did what to which frames, and when; only ever appended
     masks/<track>.tif       (T, H, W) uint16 labels, 0 = background; plain BigTIFF, sparse on disk
-    masks/<track>.npy       (T,) records: provenance, presence, predicted IoU … of every frame (FRAME_RECORD)
-    masks/<track>_predictions/000312.tif   (H, W) uint16: what the model had said of a frame before a person changed it
+    masks/<track>.npy       (T,) records of the frames: provenance, presence, predicted IoU …
+    masks/<track>_predictions/000312.tif   (H, W) uint8 or uint16: what the model had said before a person changed it
 
-Masks and frame records are memory-mapped: a stroke is in the hands of the operating system when the write returns,
-and nothing of it waits for project.json.
+The files under masks/ are the matter of :mod:`napari_virst.io.mask_files`. They are memory-mapped: a stroke is in the
+hands of the operating system when the write returns, and nothing of it waits for project.json.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-import tifffile
-
 from napari_virst.errors import ProjectError
 from napari_virst.records import LedgerEntry, Query, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
-
-FRAME_RECORD = np.dtype(
-    [
-        ("provenance", "u1"),  # a records.Provenance
-        ("before", "u1"),  # the provenance before a person took the frame
-        ("committed", "?"),  # a person said that the frame is right; undo does not hand it back
-        ("revision", "<u4"),  # of the result that wrote the frame last; 0 = none did
-        ("presence", "<f4"),  # 0…1, NaN = unknown
-        ("predicted_iou", "<f4"),  # 0…1, NaN = unknown
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -184,6 +167,22 @@ class ProjectFolder:
                 "restore it from a copy. The masks beside it are plain TIFF files and open without it."
             ) from error
 
+    def check_files(self, project: ProjectRecord) -> None:
+        """Check that every track has its files: without its records, a person's frames would look like nobody's.
+
+        Raises
+        ------
+        ProjectError
+            When any is missing; names all of them.
+        """
+        paths = [self.mask_path(track.track_id) for track in project.tracks]
+        missing = [path for mask in paths for path in (mask, mask.with_suffix(".npy")) if not path.is_file()]
+        if missing:
+            names = ", ".join(f"masks/{path.name}" for path in missing)
+            raise ProjectError(
+                f"A project must hold the masks of all its tracks; {self.root} lacks {names}; restore them from a copy."
+            )
+
     def append(self, entry: LedgerEntry) -> None:
         """Write one line to the end of the ledger, with the time now (UTC) if the entry has none.
 
@@ -226,102 +225,6 @@ class ProjectFolder:
         return f"{words}-{number}"
 
 
-class MaskFiles:
-    """The memory-mapped files of one track.
-
-    Attributes
-    ----------
-    labels
-        (T, H, W) uint16, 0 = background. A view of masks/<track>.tif.
-    records
-        (T,) FRAME_RECORD. A view of masks/<track>.npy.
-
-    Parameters
-    ----------
-    path
-        masks/<track>.tif; made, all zero, where it does not exist.
-    shape
-        (T, H, W).
-
-    Raises
-    ------
-    ProjectError
-        When the files cannot be made, or hold something else.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
-        self.path = Path(path)
-        self._prediction_folder = self.path.with_name(f"{self.path.stem}_predictions")
-        records_path = self.path.with_suffix(".npy")
-        try:
-            self.labels = _map_labels(self.path, shape)
-            self.records = _map_records(records_path, shape[0])
-        except (OSError, ValueError, tifffile.TiffFileError) as error:
-            raise ProjectError(
-                f"A track must have a mask file of {shape} uint16 and its records; got {self.path} ({error}); "
-                "restore the file from a copy, or check the disk."
-            ) from error
-
-    def reserve(self) -> None:
-        """Make sure that the disk can take one more frame: on a full disk, a memory-mapped write kills the process.
-
-        Raises
-        ------
-        ProjectError
-            When less than one frame and a reserve of 16 MB are free.
-        """
-        free = shutil.disk_usage(self.path.parent).free
-        if free < self.labels[0].nbytes + 16_000_000:
-            raise ProjectError(
-                f"The disk must have room for one more mask; {self.path.parent} has {free / 1e6:.0f} MB left; "
-                "make room."
-            )
-
-    def flush(self, frame: int | None = None) -> None:
-        """Have the disk store one frame and its record, or everything.
-
-        One frame of 1080 × 1920 takes 0.2–2 ms, a sparse file of 9.7 GB 3–5 ms (SSD, ext4).
-        """
-        self.records.flush()
-        if frame is None:
-            self.labels.flush()
-            return
-        mapping: Any = self.labels.base  # numpy.memmap keeps its mmap.mmap there
-        start = self.labels.offset % mmap.ALLOCATIONGRANULARITY + frame * self.labels[0].nbytes
-        page_start = start - start % mmap.ALLOCATIONGRANULARITY
-        mapping.flush(page_start, start - page_start + self.labels[0].nbytes)
-
-    def write_prediction(self, frame: int, labels: NDArray[np.uint16]) -> None:
-        """Keep (H, W) uint16 ``labels`` as what the model said of ``frame``."""
-        path = self._prediction_path(frame)
-        path.parent.mkdir(exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        # Level 1: 17 ms for 1080 × 1920, against 59 ms at the default level.
-        tifffile.imwrite(unfinished, labels, compression="zlib", compressionargs={"level": 1})
-        os.replace(unfinished, path)
-
-    def read_prediction(self, frame: int) -> NDArray[np.uint16] | None:
-        """Return what the model said of ``frame`` as (H, W) uint16, or None where nothing is kept."""
-        path = self._prediction_path(frame)
-        try:
-            return np.asarray(tifffile.imread(path), dtype=np.uint16).reshape(self.labels.shape[1:])
-        except FileNotFoundError:
-            return None
-
-    def drop_prediction(self, frame: int) -> None:
-        """Forget what the model said of ``frame``."""
-        self._prediction_path(frame).unlink(missing_ok=True)
-
-    def _prediction_path(self, frame: int) -> Path:
-        return self._prediction_folder / f"{frame:06d}.tif"
-
-
-def missing_bytes(folder: Path, shape: Sequence[int]) -> int:
-    """Return how many bytes a full (T, H, W) uint16 stack would need beyond what the disk of ``folder`` has free."""
-    num_bytes = 2 * int(np.prod(np.asarray(shape, dtype=np.int64)))
-    return max(0, num_bytes - shutil.disk_usage(folder).free)
-
-
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that at every moment the old or the new content is there, whole."""
     unfinished = path.with_name(path.name + ".tmp")
@@ -338,32 +241,6 @@ def _ends_within_line(file: BinaryIO) -> bool:
         return False
     file.seek(-1, os.SEEK_END)
     return file.read(1) != b"\n"
-
-
-def _map_labels(path: Path, shape: tuple[int, int, int]) -> np.memmap[Any, np.dtype[np.uint16]]:
-    if not path.exists():
-        # Nothing is written through: 2352 × 1080 × 1920 (9.75 GB) takes 8 ms, 0.6 MB of disk and no memory.
-        tifffile.memmap(
-            path, shape=shape, dtype=np.uint16, bigtiff=True, photometric="minisblack", metadata={"axes": "TYX"}
-        )
-    labels: np.memmap[Any, np.dtype[np.uint16]] = tifffile.memmap(path, mode="r+")
-    if labels.shape != shape or labels.dtype != np.uint16:
-        raise ValueError(f"it holds {labels.shape} {labels.dtype}")
-    return labels
-
-
-def _map_records(path: Path, num_frames: int) -> np.memmap[Any, np.dtype[np.void]]:
-    if not path.exists():
-        unfinished = path.with_suffix(".tmp")
-        with unfinished.open("wb") as file:
-            empty = np.zeros(num_frames, FRAME_RECORD)
-            empty["presence"] = empty["predicted_iou"] = np.nan
-            np.lib.format.write_array(file, empty)
-        os.replace(unfinished, path)
-    records: np.memmap[Any, np.dtype[np.void]] = np.lib.format.open_memmap(path, mode="r+")
-    if records.shape != (num_frames,) or records.dtype != FRAME_RECORD:
-        raise ValueError(f"the records hold {records.shape} {records.dtype}")
-    return records
 
 
 def _check_version(content: dict[str, Any], root: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _CACHE_BYTES = 64 * 2**20
 _SAMPLE_BYTES = 2**16
 _NUM_SAMPLED_FILES = 8
-_NUM_SAMPLED_FRAMES = 8
+_NUM_SAMPLED_FRAMES = 16
 _WHOLE_ARRAY_BYTES = 64 * 2**20
 
 
@@ -95,10 +95,10 @@ class NativeFrames:
         return state.hexdigest()
 
     @property
-    def place_fingerprint(self) -> str:
-        """Hash of where the files are and when they were last written."""
-        facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._decoder.files]
-        return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+    def time_fingerprint(self) -> str:
+        """Hash of when the files were last written, for changes that the samples miss; the same after a move."""
+        times_s = [int(path.stat().st_mtime) for path in self._decoder.files]
+        return hashlib.blake2b(repr(times_s).encode(), digest_size=8).hexdigest()
 
 
 class FrameReader:
@@ -134,7 +134,8 @@ class FrameReader:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, 3)."""
-        return (*self._frames.shape[:3], 3)
+        num_frames, height, width = self._frames.shape[:3]
+        return num_frames, height, width, 3
 
     @property
     def display(self) -> Display:
@@ -143,9 +144,9 @@ class FrameReader:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of place, time of writing, samples of the content, and display settings."""
+        """Hash of samples of the content, of when it was last written, and of the display settings."""
         if self._fingerprint is None:
-            parts = (self._frames.content_fingerprint, self._frames.place_fingerprint, self._display.fingerprint)
+            parts = (self._frames.content_fingerprint, self._frames.time_fingerprint, self._display.fingerprint)
             self._fingerprint = hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
         return self._fingerprint
 

@@ -56,7 +56,7 @@ class VideoTowerConfig(PreTrainedConfig):
         layer_norm_eps: float = 1e-6,
         final_layer_norm_eps: float = 1e-12,
         num_tokens_per_clip: int = 64,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ANN401 - handed on to transformers
     ) -> None:
         if image_size % patch_size:
             raise InputError(
@@ -116,7 +116,7 @@ class FusionConfig(PreTrainedConfig):
         use_initial_fusion: bool = False,
         feed_forward_ratio: int = 4,
         initial_gate: float = 0.0,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ANN401 - handed on to transformers
     ) -> None:
         self.num_st_tokens = num_st_tokens
         self.num_downsamples = num_downsamples
@@ -129,7 +129,7 @@ class FusionConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-def qwen2_config(*, rope_theta: float = 1_000_000.0, **sizes: Any) -> Qwen2Config:
+def qwen2_config(*, rope_theta: float = 1_000_000.0, **sizes: Any) -> Qwen2Config:  # noqa: ANN401 - handed on
     """Return a Qwen2 configuration whose rotary base is written down.
 
     Left out, transformers 5 silently takes a base of 10 000, while Qwen2 was trained with 1 000 000.
@@ -144,8 +144,9 @@ class VirstConfig(PreTrainedConfig):
 
     Parameters
     ----------
-    video_config, text_config, fusion_config, segmenter_config
+    video_config, text_config, st_fusion_config, segmenter_config
         The parts, as configurations or as the dictionaries they are saved as; the published sizes where left out.
+        (Not ``fusion_config``: transformers reads that name itself while it loads a model.)
     st_token_id
         Id of the ST token (``[SEG]``) in the tokenizer.
     image_token_id
@@ -168,7 +169,7 @@ class VirstConfig(PreTrainedConfig):
     sub_configs: ClassVar[dict[str, type]] = {
         "video_config": VideoTowerConfig,
         "text_config": Qwen2Config,
-        "fusion_config": FusionConfig,
+        "st_fusion_config": FusionConfig,
         "segmenter_config": SegmenterConfig,
     }
 
@@ -177,7 +178,7 @@ class VirstConfig(PreTrainedConfig):
         *,
         video_config: VideoTowerConfig | dict[str, Any] | None = None,
         text_config: Qwen2Config | dict[str, Any] | None = None,
-        fusion_config: FusionConfig | dict[str, Any] | None = None,
+        st_fusion_config: FusionConfig | dict[str, Any] | None = None,
         segmenter_config: SegmenterConfig | dict[str, Any] | None = None,
         st_token_id: int = 151646,
         image_token_id: int = -200,
@@ -187,11 +188,11 @@ class VirstConfig(PreTrainedConfig):
         num_anchors: int | None = None,
         max_anchors: int = 3,
         num_fifo_frames: int = 6,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ANN401 - handed on to transformers
     ) -> None:
         self.video_config = _part(VideoTowerConfig, video_config)
         self.text_config = official_text_config() if text_config is None else _part(Qwen2Config, text_config)
-        self.fusion_config = _part(FusionConfig, fusion_config)
+        self.st_fusion_config = _part(FusionConfig, st_fusion_config)
         self.segmenter_config = _part(SegmenterConfig, segmenter_config)
         self.st_token_id = st_token_id
         self.image_token_id = image_token_id
@@ -233,7 +234,7 @@ class VirstConfig(PreTrainedConfig):
                 num_tokens_per_clip=64,
             ),
             text_config=text,
-            fusion_config=FusionConfig(
+            st_fusion_config=FusionConfig(
                 num_downsamples=1, num_prompter_heads=4, num_initial_heads=4, use_initial_fusion=True, initial_gate=1.0
             ),
             segmenter_config=SegmenterConfig.compact(),

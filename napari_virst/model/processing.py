@@ -203,7 +203,7 @@ class VirstProcessor(ProcessorMixin):
             segmenter_size=config.segmenter_config.image_size,
             resize_preset=resize_preset,
             prompt_style=config.prompt_style,
-            num_st_tokens=config.fusion_config.num_st_tokens,
+            num_st_tokens=config.st_fusion_config.num_st_tokens,
             image_token_id=config.image_token_id,
             num_vlm_frames=config.num_vlm_frames,
             num_segmentation_frames=config.num_segmentation_frames,

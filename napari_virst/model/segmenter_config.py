@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from transformers import Sam2VideoConfig
+from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
 from transformers.configuration_utils import PreTrainedConfig
 
 from napari_virst.model.backbone import ConvBackboneConfig
@@ -41,7 +41,7 @@ class SegmenterConfig(PreTrainedConfig):
         round_memory_to_bf16: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.sam2_config = sam2_config if isinstance(sam2_config, Sam2VideoConfig) else Sam2VideoConfig(**(sam2_config or {}))
+        self.sam2_config = sam2_config if isinstance(sam2_config, Sam2VideoConfig) else _sam2_config(sam2_config or {})
         self.memory_readout = memory_readout
         self.affinity_num_heads = affinity_num_heads
         self.affinity_key_dim = affinity_key_dim
@@ -70,9 +70,9 @@ class SegmenterConfig(PreTrainedConfig):
         channels, stride = 128, 8
         backbone = ConvBackboneConfig()
         cells = image_size // stride
-        sam2 = Sam2VideoConfig(
-            image_size=image_size,
-            vision_config={
+        sam2 = _sam2_config({
+            "image_size": image_size,
+            "vision_config": {
                 "model_type": "sam2_vision_model",
                 "backbone_config": backbone.to_dict(),
                 "backbone_channel_list": backbone.num_channels_per_stage[::-1],
@@ -81,13 +81,20 @@ class SegmenterConfig(PreTrainedConfig):
                 "fpn_top_down_levels": [2, 3],
                 "num_feature_levels": 3,
             },
-            prompt_encoder_config={"hidden_size": channels, "image_size": image_size, "patch_size": stride},
-            mask_decoder_config={
+            "prompt_encoder_config": {"hidden_size": channels, "image_size": image_size, "patch_size": stride},
+            "mask_decoder_config": {
                 "hidden_size": channels,
                 "mlp_dim": 256,
                 "num_attention_heads": 4,
                 "iou_head_hidden_dim": 128,
             },
-            memory_attention_rope_feat_sizes=[cells, cells],
-        )
+            "memory_attention_rope_feat_sizes": [cells, cells],
+        })
         return cls(sam2_config=sam2, memory_readout="affinity")
+
+
+def _sam2_config(sizes: dict[str, Any]) -> Sam2VideoConfig:
+    """Build the parts by hand: transformers 5.17 reads a decoder's dictionary as a prompt encoder's."""
+    parts = {"prompt_encoder_config": Sam2VideoPromptEncoderConfig, "mask_decoder_config": Sam2VideoMaskDecoderConfig}
+    built = {name: kind(**sizes[name]) for name, kind in parts.items() if isinstance(sizes.get(name), dict)}
+    return Sam2VideoConfig(**{**sizes, **built})

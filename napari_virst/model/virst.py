@@ -68,8 +68,8 @@ class VirstModel(PreTrainedModel):
             config.text_config, st_token_id=config.st_token_id, image_token_id=config.image_token_id
         )
         widths = config.text_config.hidden_size, config.segmenter_config.num_channels
-        self.initial_fusion = InitialFusion(config.fusion_config, *widths)
-        self.prompter = Prompter(config.fusion_config, *widths)
+        self.initial_fusion = InitialFusion(config.st_fusion_config, *widths)
+        self.prompter = Prompter(config.st_fusion_config, *widths)
         self.segmenter = Segmenter(config.segmenter_config)
         self.post_init()
 
@@ -112,7 +112,7 @@ class VirstModel(PreTrainedModel):
             Coarse maps of the segmenter for the T segmentation frames, in order of time.
         """
         fused_BND = None
-        if self.config.fusion_config.use_initial_fusion:
+        if self.config.st_fusion_config.use_initial_fusion:
             fused_BND = self.initial_fusion(self.language.st_embeddings(ids_BL), maps_BTCHW)
         hidden_BND = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL)
         return Grounding(*self.prompter(hidden_BND, maps_BTCHW))

@@ -1,4 +1,4 @@
-"""Numpy's indexing, taken apart by frame: pure functions."""
+"""Numpy's assignment, taken apart by frame: pure functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_virst.errors import MaskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +51,24 @@ def writes_by_frame(key: Any, value: Any, shape: Shape) -> Iterator[tuple[int, A
     if all(_is_basic(part) for part in keys) and keys.count(Ellipsis) < 2:
         return _split_basic(_without_ellipsis(keys), values, shape)
     return _split_any(keys, values, shape)
+
+
+def as_labels(value: Any) -> NDArray[np.uint16]:  # noqa: ANN401 - whatever can be assigned to an array
+    """Return ``value`` as labels, uint16, of the same shape.
+
+    Raises
+    ------
+    MaskError
+        When it holds anything but whole numbers 0…65535.
+    """
+    values = np.asarray(value)
+    if values.dtype in (np.uint16, np.uint8, np.bool_):
+        return values.astype(np.uint16, copy=False)
+    with np.errstate(invalid="ignore"):
+        labels = values.astype(np.uint16)
+    if not np.array_equal(labels, values):
+        raise MaskError(f"Labels must be whole numbers 0…65535; got {values.min()} to {values.max()}; renumber them.")
+    return labels
 
 
 def _is_basic(part: object) -> bool:

@@ -6,6 +6,7 @@ import itertools
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
+from napari_virst.errors import InputError
 from napari_virst.records import Span
 
 if TYPE_CHECKING:
@@ -79,11 +80,11 @@ class AnchorBook:
 
         Raises
         ------
-        IndexError
+        InputError
             When the video has no such frame.
         """
         if not 0 <= frame < num_frames:
-            raise IndexError(f"A frame must be 0…{num_frames - 1}; got {frame}.")
+            raise InputError(f"A frame must be 0…{num_frames - 1}; got {frame}; count from 0.")
         anchors = self.user_anchors()
         before, after = bisect_left(anchors, frame), bisect_right(anchors, frame)
         start = anchors[before - 1] + 1 if before else 0

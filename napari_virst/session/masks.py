@@ -25,9 +25,9 @@ import numpy as np
 from psygnal import Signal
 
 from napari_virst.errors import MaskError
-from napari_virst.io.project import MaskFiles
+from napari_virst.io.mask_files import MaskFiles
 from napari_virst.records import Provenance
-from napari_virst.session._indexing import writes_by_frame
+from napari_virst.session._indexing import as_labels, writes_by_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,7 @@ class MaskStore:
         ProjectError
             When the disk is full.
         """
-        edited = self._write(key, _check_labels(value))
+        edited = self._write(key, as_labels(value))
         if edited:
             self.edited.emit(edited)
 
@@ -162,7 +162,7 @@ class MaskStore:
         self._checksums.pop(frame, None)
         if not self._records["committed"][frame] and np.array_equal(labels, self._last_prediction(frame)):
             self._hand_back(frame)
-        self._files.flush(frame)
+        self._files.flush_soon(frame)
         return True
 
     # -- who a frame belongs to ----------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class MaskStore:
         MaskError
             When the mask has another shape or type.
         """
-        labels = _check_labels(np.multiply(mask, label, dtype=np.uint16) if mask.dtype == np.bool_ else mask)
+        labels = as_labels(np.multiply(mask, label, dtype=np.uint16) if mask.dtype == np.bool_ else mask)
         self._check_shape(labels)
         self._take(frame)
         self._labels[frame] = labels
@@ -374,6 +374,11 @@ class MaskStore:
         """(T,) uint32 copy: the revision of the result that wrote each frame last; 0 = none did."""
         return np.array(self._records["revision"])
 
+    def flush_stroke(self) -> None:
+        """Have the disk store what is still on its way of the last stroke."""
+        with self._lock:
+            self._files.flush_waiting()
+
     def flush(self) -> None:
         """Have the disk store everything."""
         with self._lock:
@@ -384,17 +389,3 @@ class MaskStore:
             raise MaskError(
                 f"A mask must have the video's shape (H, W) = {self.shape[1:]}; got {mask.shape}; resize it."
             )
-
-
-def _check_labels(value: Any) -> NDArray[np.uint16]:  # noqa: ANN401 - whatever can be assigned to an array
-    values = np.asarray(value)
-    if values.dtype in (np.uint16, np.uint8, np.bool_):
-        return values.astype(np.uint16, copy=False)
-    with np.errstate(invalid="ignore"):
-        labels = values.astype(np.uint16)
-    if not np.array_equal(labels, values):
-        raise MaskError(f"Labels must be whole numbers 0…65535; got {values.min()} to {values.max()}; renumber them.")
-    return labels
-
-
-__all__ = ["MaskStore"]

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from psygnal import Signal
 
-from napari_virst.errors import ProjectError
-from napari_virst.io.project import ProjectFolder, ProjectRecord, TrackRecord, VideoRecord, missing_bytes
+from napari_virst.errors import InputError, MaskError, ProjectError
+from napari_virst.io.mask_files import missing_bytes
+from napari_virst.io.project import ProjectFolder, ProjectRecord, TrackRecord, VideoRecord
 from napari_virst.records import Anchor, FrameResult, Job, Progress, Provenance, Query, Span
+from napari_virst.session import sentences
 from napari_virst.session.journal import Journal
 from napari_virst.session.runs import Awake, Runs, TrackRun
 from napari_virst.session.track import Track
@@ -46,7 +48,7 @@ class AnnotationSession:
         Returns the model. Called by the runner at the start of every run, so that waking may take its time; it
         should keep the model between calls.
     runner
-        Where runs happen. Whoever made it closes it.
+        Where runs happen. The session takes it over and closes it.
     folder
         Of the project; must not hold one yet. See :mod:`napari_virst.io.project` for what is in it.
     video_source
@@ -127,17 +129,16 @@ class AnnotationSession:
         """
         files = ProjectFolder(folder)
         project = files.load()
-        _check_same_shape(project.video, frames)
+        files.check_files(project)
+        if project.video.shape != tuple(frames.shape[:3]):
+            raise ProjectError(sentences.other_shape(project.video, tuple(frames.shape[:3])))
         session = cls.__new__(cls)
         session._assemble(frames, segmenter, runner, files, project.video, clock)
         session._tracks = [Track(record, files, session.shape) for record in project.tracks]
         for track in session._tracks:
             session._listen_to(track)
         if project.video.fingerprint != frames.fingerprint:
-            session.opening_notices = (
-                f"The frames differ from those this project was made with ({project.video.name}): another file, or the "
-                "same with other contrast or channels. The masks are as they were; check that they fit.",
-            )
+            session.opening_notices = (sentences.other_frames(project.video),)
         return session
 
     def _assemble(
@@ -149,7 +150,7 @@ class AnnotationSession:
         video: VideoRecord,
         clock: Callable[[], float],
     ) -> None:
-        self._files = files
+        self._files, self._runner = files, runner
         self.video = video
         self.opening_notices: tuple[str, ...] = ()
         self._journal = Journal(files, clock)
@@ -181,7 +182,7 @@ class AnnotationSession:
         return tuple(self._tracks)
 
     def track(self, track_id: str) -> Track:
-        """Return the track of that name.
+        """Return the track with that id.
 
         Raises
         ------
@@ -224,6 +225,8 @@ class AnnotationSession:
             When the project cannot be written.
         """
         query = query if isinstance(query, Query) else Query(query)
+        anchors = tuple(anchors)
+        self._check_anchors(anchors)
         window = None if span is None or span == Span(0, self.shape[0]) else span
         track = Track(TrackRecord(self._files.new_track_id(query.name), query, window=window), self._files, self.shape)
         for anchor in anchors:
@@ -237,7 +240,7 @@ class AnnotationSession:
         if track.can_run:
             self.repropagate(track)
         else:
-            self.notice.emit(_nothing_to_follow(query))
+            self.notice.emit(sentences.nothing_to_follow(query))
         return track
 
     def remove_track(self, track: Track) -> None:
@@ -255,10 +258,7 @@ class AnnotationSession:
     def _warn_of_small_disk(self) -> None:
         missing = missing_bytes(self.folder, self.shape)
         if missing:
-            self.notice.emit(
-                f"The disk of {self.folder} is {missing / 1e9:.1f} GB too small for masks on every frame. Empty frames "
-                "take no room, so this may still do; make room before it is full."
-            )
+            self.notice.emit(sentences.small_disk(self.folder, missing))
 
     # -- what a person says --------------------------------------------------------------------------------------
 
@@ -327,9 +327,18 @@ class AnnotationSession:
         except ProjectError as error:  # must not break the drag in the viewer that this is part of
             self.failed.emit(str(error))
 
+    def _check_anchors(self, anchors: tuple[Anchor, ...]) -> None:
+        for anchor in anchors:
+            self._check_frame(anchor.frame)
+            if anchor.mask.shape != self.shape[1:]:
+                raise MaskError(
+                    f"The mask of an anchor must have the video's shape (H, W) = {self.shape[1:]}; "
+                    f"got {anchor.mask.shape} on frame {anchor.frame}; resize it."
+                )
+
     def _check_frame(self, frame: int) -> None:
         if not 0 <= frame < self.shape[0]:
-            raise IndexError(f"A frame must be 0…{self.shape[0] - 1}; got {frame}.")
+            raise InputError(f"A frame must be 0…{self.shape[0] - 1}; got {frame}; count from 0.")
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -377,7 +386,7 @@ class AnnotationSession:
             About how long it takes, at the rate of the last run; None while no rate is known.
         """
         spans = track.spans_to_run()
-        if not spans:
+        if not spans or not track.can_run:
             return None, None
         rate = self._runs.frames_per_s
         seconds = None if rate is None else track.num_to_compute(spans) / rate
@@ -389,13 +398,13 @@ class AnnotationSession:
 
     def _start(self, track: Track, spans: tuple[Span, ...], focus_frame: int | None) -> Job | None:
         if not track.can_run:
-            self.notice.emit(_nothing_to_follow(track.query))
+            self.notice.emit(sentences.nothing_to_follow(track.query))
             return None
         track.begin_run(spans)
         spans_text = " ".join(f"{span.start}-{span.stop - 1}" for span in spans)
         self._journal.write("run", track.track_id, spans=spans_text, revision=track.revision)
         self.save()
-        jobs = _jobs(track, spans, focus_frame)
+        jobs = track.jobs(spans, focus_frame)
         self._runs.start(TrackRun(track.track_id, jobs, track.num_to_compute(spans), self._clock))
         return jobs[0]
 
@@ -452,12 +461,15 @@ class AnnotationSession:
     def _on_awoke(self, track_id: str, awake: Awake) -> None:
         if awake.unknown_words and (track_id, awake.model) not in self._told_unknown:
             self._told_unknown.add((track_id, awake.model))
-            self.notice.emit(_unknown_sentence(awake.unknown_words, awake.model))
+            self.notice.emit(sentences.unknown_words(awake.unknown_words, awake.model))
 
     # -- the project ---------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Have the disk store everything now. Nothing depends on calling this.
+        """Have the disk store the last stroke and project.json. Everything that changes the latter calls this already.
+
+        The model's masks go to the disk when the system sees fit: waiting for gigabytes would stop the window, and a
+        run can bring them back.
 
         Raises
         ------
@@ -465,21 +477,21 @@ class AnnotationSession:
             When it cannot be written.
         """
         for track in self._tracks:
-            track.masks.flush()
+            track.masks.flush_stroke()
         self._files.save(ProjectRecord(self.video, tuple(track.record() for track in self._tracks)))
 
     def close(self) -> None:
-        """Stop all runs and save; what still comes from them is dropped. Closing twice is harmless.
-
-        The runner is left to who made it: several sessions may share one.
-        """
+        """Stop all runs, save, and close the runner; what still comes is dropped. Closing twice is harmless."""
         if self._closed:
             return
         self._runs.stop()
         for run in self._runs.active:
             self._conclude(run)
-        self.save()
         self._closed = True
+        try:
+            self.save()
+        finally:
+            self._runner.close()
 
     def __enter__(self) -> Self:
         return self
@@ -490,34 +502,6 @@ class AnnotationSession:
         self.close()
 
 
-def _jobs(track: Track, spans: tuple[Span, ...], focus_frame: int | None) -> tuple[Job, ...]:
-    anchors, excluded = track.anchor_records(), track.anchors.excluded
-    if focus_frame is not None:
-        spans = tuple(sorted(spans, key=lambda span: max(span.start - focus_frame, focus_frame - span.stop, 0)))
-    return tuple(Job(track.query, span, anchors, excluded, focus_frame, track.revision) for span in spans)
-
-
-def _nothing_to_follow(query: Query) -> str:
-    return f"“{query.name}” has no words to follow: paint the object on one frame, then run."
-
-
-def _unknown_sentence(words: tuple[str, ...], model: str) -> str:
-    quoted = [f"'{word}'" for word in words]
-    listed = quoted[0] if len(words) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
-    verb, was, them = ("is", "was", "it") if len(words) == 1 else ("are", "were", "them")
-    ending = f"; the full model knows {them}" if model == "compact" else "; try other words"
-    return f"{listed} {verb} unknown to the {model} model and {was} ignored{ending}."
-
-
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 1.0
-
-
-def _check_same_shape(video: VideoRecord, frames: Frames) -> None:
-    if video.shape != tuple(frames.shape[:3]):
-        raise ProjectError(
-            f"The video must have the shape (T, H, W) = {video.shape} of this project's video, {video.name}; "
-            f"got {tuple(frames.shape[:3])}; open the project with its own video"
-            + (f", {video.source}." if video.source else ".")
-        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_virst.io.project import ProjectFolder, RunRecord, TrackRecord
-from napari_virst.records import Anchor, Query, Span
+from napari_virst.records import Anchor, Job, Query, Span
 from napari_virst.session.anchors import AnchorBook
 from napari_virst.session.masks import MaskStore
 
@@ -79,6 +79,13 @@ class Track:
     def anchor_records(self) -> tuple[Anchor, ...]:
         """Return every user anchor with its mask, sorted by frame."""
         return tuple(Anchor(frame, self.masks.mask(frame)) for frame in self.anchors.user_anchors())
+
+    def jobs(self, spans: tuple[Span, ...], focus_frame: int | None) -> tuple[Job, ...]:
+        """Return what a segmenter has to do for ``spans``, the nearest to ``focus_frame`` first."""
+        anchors, excluded = self.anchor_records(), self.anchors.excluded
+        if focus_frame is not None:
+            spans = tuple(sorted(spans, key=lambda span: max(span.start - focus_frame, focus_frame - span.stop, 0)))
+        return tuple(Job(self.query, span, anchors, excluded, focus_frame, self.revision) for span in spans)
 
     def span_of(self, frame: int) -> Span:
         """Return what a correction on ``frame`` can change; see :meth:`AnchorBook.span_of`."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_virst.training.losses import LossWeights
 from napari_virst.training.scenes import follow_scenes, language_scenes
-from napari_virst.training.steps import Lesson, follow_step, ground_step, prepare
+from napari_virst.training.steps import Alignment, Lesson, follow_step, ground_step, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from napari_virst.model.virst import VirstModel
 
 logger = logging.getLogger(__name__)
+
+EMA_EVERY_STEPS = 4
 
 LessonKind = Literal["ground", "follow", "follow_scene"]
 
@@ -43,6 +46,8 @@ class Phase:
     num_frames: dict[LessonKind, int]
     batch_size: dict[LessonKind, int]
     size: int = 128
+    num_segmentation_frames: int = 2
+    """Frames of a language lesson that the segmenter sees, drawn at random; the language side sees all."""
     kinds: tuple[str, ...] | None = None
     """Kinds of queries; None for all."""
 
@@ -60,7 +65,8 @@ class Recipe:
     """Length of the final linear decay of the learning rate; before it the rate is constant, so that a run can be
     lengthened or cut short and still end in a decay."""
     clip_norm: float = 1.0
-    ema_decay: float = 0.998
+    ema_decay: float = 0.99
+    """Per update; one every EMA_EVERY_STEPS optimiser steps."""
     seed: int = 1
     loss_weights: LossWeights = field(default_factory=LossWeights)
     checkpoint_every_steps: int = 200
@@ -102,11 +108,13 @@ class Trainer:
         self.model, self.processor, self.recipe = model, processor, recipe
         self.out_dir = out_dir
         self.step = 0
-        self.ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim <= 1]
+        torch.manual_seed(recipe.seed)
+        self.alignment = Alignment(model.config.segmenter_config.num_channels)
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+        parameters = [*model.parameters(), *self.alignment.parameters()]
+        matrices, vectors = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
         out_dir.mkdir(parents=True, exist_ok=True)
         (out_dir / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
 
@@ -131,7 +139,7 @@ class Trainer:
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         phase = self.recipe.phase_of(self.step)
         kind = _draw(phase.mix, generator)
-        loss, terms = self._loss(kind, self._lesson(kind, phase, generator))
+        loss, terms = self._loss(kind, self._lesson(kind, phase, generator), phase, generator)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate_at(self.step)
         self.optimiser.zero_grad(set_to_none=True)
@@ -139,7 +147,8 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimiser.step()
         self.step += 1
-        self._average()
+        if self.step % EMA_EVERY_STEPS == 0:
+            self.average.update_parameters(self.model)
         return kind, loss.item(), terms
 
     def _lesson(self, kind: LessonKind, phase: Phase, generator: torch.Generator) -> Lesson:
@@ -151,19 +160,20 @@ class Trainer:
             scenes = language_scenes(batch_size, num_frames, phase.size, generator=generator, kinds=kinds)
         return prepare(scenes, self.processor)
 
-    def _loss(self, kind: LessonKind, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
+    def _loss(
+        self, kind: LessonKind, lesson: Lesson, phase: Phase, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
         if kind == "ground":
-            return ground_step(self.model, self.processor, lesson, self.recipe.loss_weights)
+            shown = _draw_frames(lesson.pixels_BT3SS.shape[1], phase.num_segmentation_frames, generator)
+            return ground_step(
+                self.model,
+                self.processor,
+                lesson,
+                self.recipe.loss_weights,
+                segmentation_frames=shown,
+                alignment=self.alignment,
+            )
         return follow_step(self.model, lesson, self.recipe.loss_weights)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.ema[name].lerp_(value, 1 - decay)
-            else:
-                self.ema[name].copy_(value)
 
     def _log(self, running: dict[str, float], elapsed_s: float) -> None:
         row = {"step": self.step, "elapsed_s": round(elapsed_s, 1), **{k: round(v, 4) for k, v in sorted(running.items())}}
@@ -177,7 +187,8 @@ class Trainer:
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
-            "ema": self.ema,
+            "average": self.average.state_dict(),
+            "alignment": self.alignment.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
         torch.save(state, path.with_suffix(".tmp"))
@@ -191,13 +202,16 @@ class Trainer:
             return False
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.alignment.load_state_dict(state["alignment"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.ema, self.step = state["ema"], int(state["step"])
+        self.step = int(state["step"])
         return True
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights as a Hugging Face folder in float16, with the processor."""
-        half = {k: v.half() if v.is_floating_point() else v for k, v in self.ema.items()}
+        averaged = self.average.module.state_dict()
+        half = {k: v.half() if v.is_floating_point() else v for k, v in averaged.items()}
         self.model.save_pretrained(folder, state_dict=half)
         self.processor.save_pretrained(folder)
 
@@ -206,3 +220,8 @@ def _draw(mix: dict[LessonKind, float], generator: torch.Generator) -> LessonKin
     kinds = list(mix)
     weights = torch.tensor([mix[kind] for kind in kinds])
     return kinds[int(torch.multinomial(weights, 1, generator=generator))]
+
+
+def _draw_frames(num_frames: int, num_shown: int, generator: torch.Generator) -> tuple[int, ...]:
+    order = torch.randperm(num_frames, generator=generator)[:num_shown]
+    return tuple(sorted(int(i) for i in order))

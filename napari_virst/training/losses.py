@@ -28,6 +28,8 @@ class LossWeights:
     dice: float = 1.0
     iou: float = 0.2
     presence: float = 0.3
+    alignment: float = 1.0
+    """Weight of the training-only pointing task of :class:`~napari_virst.training.steps.Alignment`."""
     spread: float = 0.1
     """Share of the mean over candidates that is added to the best one, so that no candidate dies."""
 

@@ -1,4 +1,4 @@
-"""What is in a scene: objects with their looks and courses, a camera, a background; planned before any pixel is drawn."""
+"""What is in a scene: objects with their looks and courses, a camera and a background, before any pixel is drawn."""
 
 # N objects, T frames, K sample points
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_virst.training.scene_motion import Motion, plan_division, plan_growth, plan_path
 from napari_virst.training.scene_shapes import EXTENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from random import Random
 
     from numpy.typing import NDArray
+
+    from napari_virst.training.scene_motion import Motion
 
 RGB = tuple[float, float, float]
 
@@ -38,23 +38,18 @@ COLOURS: dict[str, RGB] = {
 GEOMETRIC_SHAPES = ("circle", "square", "triangle", "ring", "star", "bar")
 
 HELD_OUT_COMBINATIONS = frozenset(
-    {("red", "star"), ("blue", "triangle"), ("yellow", "ring"), ("green", "square"), ("purple", "circle"), ("cyan", "bar")}
+    {
+        ("red", "star"),
+        ("blue", "triangle"),
+        ("yellow", "ring"),
+        ("green", "square"),
+        ("purple", "circle"),
+        ("cyan", "bar"),
+    }
 )
 """(colour, shape) pairs that scenes for training neither show nor name."""
 
 STYLES = ("geometric", "gray", "fluorescence", "phase")
-
-_FLUORESCENT = ("red", "green", "blue", "cyan", "purple", "yellow")
-_FLUORESCENT_RGB: dict[str, RGB] = {
-    "red": (255, 40, 30),
-    "green": (40, 255, 60),
-    "blue": (50, 80, 255),
-    "cyan": (40, 240, 255),
-    "purple": (200, 50, 255),
-    "yellow": (255, 240, 40),
-}
-_CALM_KINDS = frozenset({"position", "relation", "rank", "size"})
-_LEVELLED = {"bright": (0.85, 1.0), "dark": (0.22, 0.34), "middle": (0.5, 0.62)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,247 +127,6 @@ class Background:
     """At 128 × 128."""
 
 
-def plan_scene(rng: Random, num_frames: int, kind: str, *, allow_held_out: bool = False) -> Scene:
-    """Draw a scene in which a query of a kind is likely to have exactly one meaning.
-
-    Parameters
-    ----------
-    rng
-        Source of chance.
-    num_frames
-        T.
-    kind
-        One of ``scene_queries.KINDS``.
-    allow_held_out
-        Whether ``HELD_OUT_COMBINATIONS`` may be shown.
-    """
-    style = _choose_style(rng, kind)
-    num_objects = rng.choices((2, 3, 4, 5, 6), (0.1, 0.28, 0.3, 0.2, 0.12))[0]
-    if kind in ("relation", "rank", "speed"):
-        num_objects = min(5, max(3, num_objects))
-    camera_T2 = _plan_camera(rng, num_frames)
-    radii = _plan_radii(rng, num_objects, kind)
-    manners = _plan_manners(rng, num_objects, kind, style)
-    fills = _plan_fills(rng, num_objects, style, kind)
-    shapes = _plan_shapes(rng, [fill[0] for fill in fills], style, kind, allow_held_out)
-    background = _plan_background(rng, style, [fill[2] for fill in fills])
-    motions = _plan_motions(rng, kind, radii, shapes, manners, num_frames)
-    shown_NT = shown_fractions(motions, radii, shapes, camera_T2)
-    objects = tuple(
-        _make_object(rng, style, shape, fill, radius, motion, camera_T2, shown_T, background)
-        for shape, fill, radius, motion, shown_T in zip(shapes, fills, radii, motions, shown_NT, strict=True)
-    )
-    return Scene(style, objects, camera_T2, background)
-
-
-def _choose_style(rng: Random, kind: str) -> str:
-    weights = {
-        "brightness": (0.0, 0.3, 0.4, 0.3),
-        "colour": (0.88, 0.0, 0.12, 0.0),
-        "shape": (0.8, 0.08, 0.06, 0.06),
-        "colour_shape": (1.0, 0.0, 0.0, 0.0),
-        "division": (0.25, 0.05, 0.4, 0.3),
-    }.get(kind, (0.64, 0.06, 0.15, 0.15))
-    return rng.choices(STYLES, weights)[0]
-
-
-def _plan_camera(rng: Random, num_frames: int) -> NDArray[np.float64]:
-    if rng.random() < 0.5:
-        return np.zeros((num_frames, 2))
-    angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.005, 0.045)
-    time = np.linspace(-0.5, 0.5, num_frames)[:, None]
-    return time * np.array([math.sin(angle), math.cos(angle)]) * length
-
-
-def _plan_radii(rng: Random, num: int, kind: str) -> list[float]:
-    largest = 0.15 if num <= 4 else 0.125
-    if kind == "rank":
-        step = 1.32 if num <= 4 else 1.26
-        radii = [0.05 * step**rank * rng.uniform(0.97, 1.03) for rank in range(num)]
-        lift = rng.uniform(1, max(1.0, largest / radii[-1]))
-        radii = [radius * lift for radius in radii]
-        rng.shuffle(radii)
-        return radii
-    if kind == "size" or rng.random() < 0.4:
-        share = rng.choice((0.25, 0.5, 0.75))
-        return [rng.uniform(0.05, 0.064) if rng.random() < share else rng.uniform(0.105, largest) for _ in range(num)]
-    return [0.05 * (largest / 0.05) ** rng.random() for _ in range(num)]
-
-
-def _plan_manners(rng: Random, num: int, kind: str, style: str) -> list[str]:
-    calm = "wander" if style in ("fluorescence", "phase") and rng.random() < 0.6 else "still"
-    if kind in _CALM_KINDS:
-        moving = 0.3
-    elif kind in ("motion", "speed"):
-        moving = rng.choice((0.5, 0.8, 0.9))
-    else:
-        moving = rng.choice((0.0, 0.4, 0.7))
-    manners = []
-    for _ in range(num):
-        movers = ("straight", "diagonal", "curve", "turn", "leave", "enter")
-        weights = (0.62, 0.08, 0.1, 0.1, 0.05, 0.05) if kind not in _CALM_KINDS else (0.9, 0.1, 0, 0, 0, 0)
-        manners.append(rng.choices(movers, weights)[0] if rng.random() < moving else calm)
-    if kind == "event":
-        manners[rng.randrange(num)] = rng.choice(("leave", "enter", "still"))
-    if kind == "motion" and rng.random() < 0.3:
-        manners = [manner if manner != calm else "straight" for manner in manners]
-        manners[rng.randrange(num)] = rng.choice((calm, "curve", "turn", "straight"))
-    return manners
-
-
-Fill = tuple["str | None", "float | None", RGB]
-
-
-def _plan_fills(rng: Random, num: int, style: str, kind: str) -> list[Fill]:
-    if style == "geometric":
-        pool = rng.sample(sorted(COLOURS), rng.choice((2, 2, 3, 3, 4, 5)))
-        return [(word, None, _varied(rng, COLOURS[word])) for word in (rng.choice(pool) for _ in range(num))]
-    if style == "fluorescence" and (kind == "colour" or (kind != "brightness" and rng.random() < 0.4)):
-        pool = rng.sample(_FLUORESCENT, rng.choice((2, 2, 3)))
-        return [(word, None, _varied(rng, _FLUORESCENT_RGB[word])) for word in (rng.choice(pool) for _ in range(num))]
-    if style == "phase" and kind != "brightness" and rng.random() < 0.5:
-        return [(None, None, _gray(128 + rng.uniform(-18, 18))) for _ in range(num)]
-    tint = _FLUORESCENT_RGB[rng.choice(_FLUORESCENT)] if style == "fluorescence" and rng.random() < 0.35 else None
-    levels = [_LEVELLED[rng.choices(("bright", "dark", "middle"), (0.45, 0.45, 0.1))[0]] for _ in range(num)]
-    if kind == "brightness" and rng.random() < 0.4:
-        spread = [0.25 + 0.75 * place / max(1, num - 1) for place in range(num)]
-        rng.shuffle(spread)
-        levels = [(level, level) for level in spread]
-    fills: list[Fill] = []
-    for low, high in levels:
-        level = rng.uniform(low, high)
-        full = tint or (250.0, 250.0, 250.0)
-        fills.append((None, level, (full[0] * level, full[1] * level, full[2] * level)))
-    return fills
-
-
-def _varied(rng: Random, rgb: RGB) -> RGB:
-    gain = rng.uniform(0.88, 1.06)
-    red, green, blue = (min(255.0, max(0.0, value * gain + rng.uniform(-12, 12))) for value in rgb)
-    return red, green, blue
-
-
-def _gray(value: float) -> RGB:
-    return value, value, value
-
-
-def _plan_shapes(
-    rng: Random, colours: Sequence[str | None], style: str, kind: str, allow_held_out: bool
-) -> list[str]:
-    if style in ("fluorescence", "phase"):
-        return ["cell"] * len(colours)
-    pool = rng.sample(GEOMETRIC_SHAPES, rng.choice((1, 2, 2, 3)) if kind == "colour" else rng.choice((2, 2, 3, 3, 4)))
-    if kind == "division" and "circle" not in pool:
-        pool[0] = "circle"
-    shapes = []
-    for colour in colours:
-        fair = [shape for shape in pool if allow_held_out or (colour, shape) not in HELD_OUT_COMBINATIONS]
-        shapes.append(rng.choice(fair or [shape for shape in ("circle", "star") if (colour, shape) not in HELD_OUT_COMBINATIONS]))
-    return shapes
-
-
-def _plan_background(rng: Random, style: str, fills: Sequence[RGB]) -> Background:
-    if style == "fluorescence":
-        base = _gray(rng.uniform(3, 34))
-        return Background(base, clouds=rng.uniform(0, 9), cloud_cells=rng.choice((3, 4, 6)))
-    if style == "phase":
-        base = _gray(rng.uniform(112, 148))
-        return Background(base, _slope(rng, 18), clouds=rng.uniform(2, 14), cloud_cells=rng.choice((3, 5, 24)))
-    if style == "gray":
-        base = _gray(rng.choice((rng.uniform(8, 26), rng.uniform(104, 112))))
-        return Background(base, _slope(rng, 8), clouds=rng.uniform(0, 7), cloud_cells=rng.choice((3, 5, 20)))
-    base = max((_background_colour(rng) for _ in range(6)), key=lambda colour: min(_distance(colour, 110, fill) for fill in fills))
-    room = min(_distance(base, 400, fill) for fill in fills) / 110
-    manner = rng.choice(("plain", "gradient", "clouds", "picture", "picture", "stripes"))
-    return Background(
-        base,
-        _slope(rng, 34 * room) if manner == "gradient" or rng.random() < 0.3 else (0.0, 0.0),
-        clouds=rng.uniform(8, 22) * room if manner == "clouds" else 0.0,
-        cloud_cells=rng.choice((3, 4, 6, 10)),
-        picture=rng.uniform(0.25, 0.5) * room if manner == "picture" else 0.0,
-        stripes=rng.uniform(6, 20) * room if manner == "stripes" else 0.0,
-        stripe_period_px=rng.uniform(6, 36),
-    )
-
-
-def _background_colour(rng: Random) -> RGB:
-    brightness = rng.choice((rng.uniform(10, 70), rng.uniform(70, 190), rng.uniform(190, 245)))
-    red, green, blue = (min(255.0, max(0.0, brightness + rng.gauss(0, 14))) for _ in range(3))
-    return red, green, blue
-
-
-def _distance(first: RGB, limit: float, second: RGB) -> float:
-    return min(limit, math.dist(first, second))
-
-
-def _slope(rng: Random, strength: float) -> tuple[float, float]:
-    return rng.uniform(-strength, strength), rng.uniform(-strength, strength)
-
-
-def _plan_motions(
-    rng: Random, kind: str, radii: Sequence[float], shapes: Sequence[str], manners: Sequence[str], num_frames: int
-) -> list[Motion]:
-    chosen = rng.randrange(len(radii))
-    if kind == "division":
-        rounds = [index for index, shape in enumerate(shapes) if shape in ("circle", "cell")]
-        chosen = rng.choice(rounds) if rounds else -1
-    motions: list[Motion] = []
-    for index, (radius, shape, manner) in enumerate(zip(radii, shapes, manners, strict=True)):
-        change = "none"
-        if kind == "change":
-            change = rng.choice(("grow", "shrink")) if index == chosen else rng.choice(("none", "none", "grow", "shrink"))
-        elif kind not in ("rank", "size", "division") and rng.random() < 0.06:
-            change = rng.choice(("grow", "shrink"))
-        divides = index == chosen if kind == "division" else shape == "cell" and rng.random() < 0.05 and kind != "rank"
-        gated = kind == "event" and manner == "still" and (index == chosen or rng.random() < 0.15)
-        motions.append(
-            _best_motion(rng, kind, radius, shape, manner, num_frames, motions, radii, shapes, change, divides, gated)
-        )
-    return motions
-
-
-def _best_motion(
-    rng: Random,
-    kind: str,
-    radius: float,
-    shape: str,
-    manner: str,
-    num_frames: int,
-    others: Sequence[Motion],
-    radii: Sequence[float],
-    shapes: Sequence[str],
-    change: str,
-    divides: bool,
-    gated: bool,
-) -> Motion:
-    growth_T = plan_growth(rng, num_frames, change)
-    separation_T = plan_division(rng, num_frames) if divides else np.zeros(num_frames)
-    visible_T = _gate(rng, num_frames) if gated else np.ones(num_frames, dtype=bool)
-    reach = radius * (EXTENT[shape] + float(separation_T.max())) * float(growth_T.max())
-    speed = rng.choice(("slow", "fast")) if kind in ("speed", "motion") else "any"
-    speed = "slow" if kind in _CALM_KINDS else speed
-    crowd = rng.random() < (0.05 if kind in _CALM_KINDS else 0.2)
-    best: tuple[float, NDArray[np.float64], float] | None = None
-    for _ in range(2 if crowd else 10):
-        centre_T2, length = plan_path(rng, manner, reach, num_frames, speed=speed)
-        room = 1.0
-        for other, other_radius, other_shape in zip(others, radii, shapes, strict=False):
-            gap = np.hypot(*(centre_T2 - other.centre_T2).T) / (reach + other_radius * EXTENT[other_shape] + 0.01)
-            room = min(room, float(np.minimum(gap, 1).mean()) * 0.5 + 0.5 * min(1.0, float(gap[0]), float(gap[-1])))
-        if best is None or room > best[0]:
-            best = (room, centre_T2, length)
-        if room >= 0.99:
-            break
-    assert best is not None
-    return Motion(manner, best[1], best[2], growth_T, separation_T, visible_T)
-
-
-def _gate(rng: Random, num_frames: int) -> NDArray[np.bool_]:
-    moment = rng.uniform(0.3, 0.7)
-    early = np.linspace(0, 1, num_frames) < moment
-    return early if rng.random() < 0.5 else ~early
-
-
 _POINTS_K2 = np.array(
     [(0.0, 0.0)]
     + [(0.45 * math.sin(a), 0.45 * math.cos(a)) for a in (0.3, 1.87, 3.44, 5.01)]
@@ -409,56 +163,3 @@ def shown_fractions(
         covered = (away**2).sum(-1) < (hide_NT[upper, :, None] ** 2)
         seen_NTK[:upper] &= ~(covered & visible_NT[upper, :, None])
     return seen_NTK.mean(-1)
-
-
-def _make_object(
-    rng: Random,
-    style: str,
-    shape: str,
-    fill: Fill,
-    radius: float,
-    motion: Motion,
-    camera_T2: NDArray[np.float64],
-    shown_T: NDArray[np.float64],
-    background: Background,
-) -> SceneObject:
-    colour, level, rgb = fill
-    aspect = 1.0
-    if shape == "cell":
-        aspect = rng.uniform(0.4, 0.55) if rng.random() < 0.3 and not motion.divides else rng.uniform(0.85, 1.0)
-    turn = rng.uniform(-0.35, 0.35) if shape in ("square", "triangle", "star") else rng.uniform(-math.pi, math.pi)
-    spin = rng.gauss(0, 0.5) if rng.random() < 0.4 else 0.0
-    if shape == "bar":
-        turn, spin = rng.choice((0, math.pi / 2)) + rng.uniform(-0.4, 0.4), spin * 0.4
-    centre_T2 = motion.centre_T2 + camera_T2
-    look = _plan_look(rng, style, shape, radius, background)
-    return SceneObject(shape, colour, level, rgb, radius, aspect, turn, spin, motion, centre_T2, shown_T, look)
-
-
-def _plan_look(rng: Random, style: str, shape: str, radius: float, background: Background) -> dict[str, float]:
-    look = {"edge_softness": rng.uniform(1.0, 2.0), "phase": rng.uniform(0, 6.3)}
-    if style == "fluorescence":
-        look |= {"edge_softness": radius * 128 * rng.uniform(0.12, 0.32) + 0.8, "dome": rng.uniform(0.15, 0.5)}
-        look |= {"grain": rng.uniform(0.02, 0.2), "wobble": rng.uniform(0, 0.1)}
-    elif style == "phase":
-        look |= {"grain": rng.uniform(0.02, 0.14), "wobble": rng.uniform(0, 0.1), "dome": rng.uniform(0, 0.2)}
-        look |= {"rim_strength": rng.uniform(0.5, 0.95), "rim_width": rng.uniform(0.8, 1.8)}
-        look |= {"rim_offset": rng.uniform(0.5, 1.5), "rim_level": background.base[0] + rng.choice((85, 85, -75))}
-    else:
-        look |= _geometric_texture(rng)
-    return look
-
-
-def _geometric_texture(rng: Random) -> dict[str, float]:
-    look: dict[str, float] = {}
-    pattern = rng.choices(("plain", "stripes", "checks", "grain"), (0.5, 0.14, 0.08, 0.28))[0]
-    if pattern in ("stripes", "checks"):
-        look |= {"stripes": rng.uniform(0.1, 0.26), "stripe_rate": rng.uniform(3.5, 9), "checks": float(pattern == "checks")}
-    elif pattern == "grain":
-        look["grain"] = rng.uniform(0.06, 0.2)
-    if rng.random() < 0.35:
-        look |= {"shade": rng.uniform(-0.22, 0.22), "dome": rng.uniform(0, 0.25)}
-    if rng.random() < 0.25:
-        look |= {"rim_strength": 0.9, "rim_width": rng.uniform(0.6, 1.3), "rim_offset": -rng.uniform(0.6, 1.2)}
-        look["rim_level"] = rng.choice((15.0, 15.0, 240.0))
-    return look

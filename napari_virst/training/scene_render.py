@@ -1,6 +1,6 @@
 """From planned scenes to pixels: backgrounds, objects, light, blur and noise for a whole batch at once."""
 
-# B scenes, T frames, C colours, H W rows and columns, S side of a canvas larger than the picture, P pixels of all frames
+# B scenes, M objects, T frames, C colours, H W rows and columns, S side of a canvas larger than the picture, K columns
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _LOOK_AT_128_PX = ("edge_softness", "rim_width", "rim_offset")
 _DEFAULT_LOOK = {"aspect": 1.0, "rim_width": 1.0, "stripe_rate": 1.0, "edge_softness": 1.0}
 
 
-def render(scenes: Sequence[Scene], size: int, generator: torch.Generator, *, clean: bool = False) -> tuple[Tensor, Tensor]:
+def render(
+    scenes: Sequence[Scene], size: int, generator: torch.Generator, *, clean: bool = False
+) -> tuple[Tensor, Tensor]:
     """Draw scenes of equal length.
 
     Parameters
@@ -45,25 +47,27 @@ def render(scenes: Sequence[Scene], size: int, generator: torch.Generator, *, cl
     owner_BTHW : Tensor
         (B, T, H, W) uint8; 0 background, k + 1 the visible part of object k.
     """
-    num_frames = len(scenes[0].camera_T2)
-    frames_BTHWC = _backgrounds(scenes, num_frames, size, generator)
-    owner_BTHW = torch.zeros(frames_BTHWC.shape[:4], dtype=torch.uint8, device=generator.device)
-    objects = _drawables(scenes, size).to(generator.device)
-    draw(objects, frames_BTHWC.view(-1, 3), owner_BTHW.view(-1), num_frames, size)
-    frames_BTCHW = frames_BTHWC.permute(0, 1, 4, 2, 3).contiguous()
+    frames_BTCHW = _backgrounds(scenes, size, generator)
+    num_scenes, num_frames = frames_BTCHW.shape[:2]
+    owner_BTHW = torch.zeros(num_scenes, num_frames, size, size, dtype=torch.uint8, device=generator.device)
+    draw(_drawables(scenes, size).to(generator.device), frames_BTCHW, owner_BTHW)
     if not clean:
-        frames_BTCHW = add_camera_effects(frames_BTCHW, generator)
+        add_camera_effects(frames_BTCHW, generator)
     return frames_BTCHW.clamp_(0, 255).byte(), owner_BTHW
 
 
 def _drawables(scenes: Sequence[Scene], size: int) -> Drawables:
-    rows = [(number, layer, scene, item) for number, scene in enumerate(scenes) for layer, item in enumerate(scene.objects)]
+    rows = [
+        (number, layer, scene, item) for number, scene in enumerate(scenes) for layer, item in enumerate(scene.objects)
+    ]
     items = [row[3] for row in rows]
     num_frames = len(scenes[0].camera_T2)
     time_T = np.linspace(0, 1, num_frames)
     camera_MT2 = np.stack([np.round(row[2].camera_T2 * size) for row in rows])
     centre_MT2 = np.stack([item.motion.centre_T2 for item in items]) * size + camera_MT2
-    angle_MT = np.array([item.angle for item in items])[:, None] + np.array([item.spin for item in items])[:, None] * time_T
+    angle_MT = (
+        np.array([item.angle for item in items])[:, None] + np.array([item.spin for item in items])[:, None] * time_T
+    )
     return Drawables(
         scene_M=torch.tensor([row[0] for row in rows]),
         layer_M=torch.tensor([row[1] for row in rows]),
@@ -89,55 +93,53 @@ def _look_row(item: SceneObject, size: int) -> list[float]:
     return [look.get(name, 0.0) for name in LOOK]
 
 
-def _backgrounds(scenes: Sequence[Scene], num_frames: int, size: int, generator: torch.Generator) -> Tensor:
-    """(B, T, H, W, 3) float32: windows of still canvases, moved by the camera in whole pixels."""
+def _backgrounds(scenes: Sequence[Scene], size: int, generator: torch.Generator) -> Tensor:
+    """(B, T, 3, H, W) float32: windows of still canvases, moved by the camera in whole pixels."""
     shifts = [np.round(scene.camera_T2 * size).astype(int) for scene in scenes]
     margin = max(int(np.abs(shift).max()) for shift in shifts)
-    canvas_BSSC = _canvases(scenes, size + 2 * margin, size, generator)
-    frames = torch.empty(len(scenes), num_frames, size, size, 3, device=generator.device)
+    canvas_BCSS = _canvases(scenes, size + 2 * margin, size, generator)
+    frames = torch.empty(len(scenes), len(shifts[0]), 3, size, size, device=generator.device)
     for number, shift in enumerate(shifts):
         for frame, (down, right) in enumerate(shift.tolist()):
             top, left = margin - down, margin - right
-            frames[number, frame] = canvas_BSSC[number, top : top + size, left : left + size]
+            frames[number, frame] = canvas_BCSS[number, :, top : top + size, left : left + size]
     return frames
 
 
 def _canvases(scenes: Sequence[Scene], side: int, size: int, generator: torch.Generator) -> Tensor:
     device = generator.device
-    plans = [scene.background for scene in scenes]
-
-    def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, device=device)[:, None, None]
-
+    canvas = torch.empty(len(scenes), 3, side, side, device=device)
     axis = torch.linspace(-1, 1, side, device=device)
-    light = column([plan.gradient[0] for plan in plans]) * axis[:, None] + column([plan.gradient[1] for plan in plans]) * axis
-    canvas = light[..., None] + torch.tensor([plan.base for plan in plans], device=device)[:, None, None]
-    for number, plan in enumerate(plans):
+    for number, scene in enumerate(scenes):
+        plan = scene.background
+        canvas[number] = torch.tensor(plan.base, device=device)[:, None, None]
+        if any(plan.gradient):
+            canvas[number] += plan.gradient[0] * axis[:, None] + plan.gradient[1] * axis
         if plan.clouds:
-            channels = 3 if scenes[number].style == "geometric" and plan.cloud_cells != 4 else 1
-            clouds = smooth_noise(1, channels, plan.cloud_cells, side, generator)[0].permute(1, 2, 0)
-            canvas[number] += plan.clouds * clouds
+            channels = 3 if scene.style == "geometric" and plan.cloud_cells != 4 else 1
+            canvas[number] += plan.clouds * smooth_noise(1, channels, plan.cloud_cells, side, generator)[0]
         if plan.stripes:
-            angle, phase = (torch.rand(2, generator=generator, device=device) * 2 * math.pi).tolist()
-            rate = math.pi * size / 128 / plan.stripe_period_px * side / size
-            waves = (math.cos(angle) * axis[:, None] + math.sin(angle) * axis) * rate * 128 / size * size / 2
-            canvas[number] += plan.stripes * (waves + phase).sin()[..., None]
-    pictured = [number for number, plan in enumerate(plans) if plan.picture]
-    if pictured:
-        crops = _crops(len(pictured), side, generator).permute(0, 2, 3, 1)
-        crops -= crops.mean((1, 2), keepdim=True)
-        strength = torch.tensor([plans[number].picture for number in pictured], device=device)
-        canvas[torch.tensor(pictured, device=device)] += crops * strength[:, None, None, None]
+            canvas[number] += plan.stripes * _stripes(axis * side / 2, plan.stripe_period_px * size / 128, generator)
+        if plan.picture:
+            crop = _crops(1, side, generator)[0]
+            canvas[number] += plan.picture * (crop - crop.mean((1, 2), keepdim=True))
     return canvas
+
+
+def _stripes(axis_px: Tensor, period_px: float, generator: torch.Generator) -> Tensor:
+    angle, phase = (torch.rand(2, generator=generator, device=generator.device) * 2 * math.pi).tolist()
+    across = math.cos(angle) * axis_px[:, None] + math.sin(angle) * axis_px
+    return (across * (2 * math.pi / period_px) + phase).sin()
 
 
 def _crops(num: int, side: int, generator: torch.Generator) -> Tensor:
     seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
-    return picture_crops(num, side, torch.Generator().manual_seed(seed)).to(generator.device)
+    crops = picture_crops(num, side, torch.Generator().manual_seed(seed), with_round_things=False)
+    return crops.to(generator.device)
 
 
-def add_camera_effects(frames_BTCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Change light from frame to frame, soften some scenes, add noise; float32 in and out, may reuse its input."""
+def add_camera_effects(frames_BTCHW: Tensor, generator: torch.Generator) -> None:
+    """Change light from frame to frame, soften some scenes, add noise; (B, T, 3, H, W) float32, in place."""
     device = frames_BTCHW.device
     num_scenes, num_frames = frames_BTCHW.shape[:2]
 
@@ -149,29 +151,26 @@ def add_camera_effects(frames_BTCHW: Tensor, generator: torch.Generator) -> Tens
     wave = torch.sin(2 * math.pi * (chance(num_scenes, 1) * 2 * time + chance(num_scenes, 1)))
     jitter = (chance(num_scenes, num_frames) - 0.5) * 0.5
     frames_BTCHW.mul_((1 + flicker * (wave + jitter))[..., None, None, None])
-    softened = (chance(num_scenes) < 0.25).nonzero()[:, 0]
-    if len(softened):
-        frames_BTCHW[softened] = soften(frames_BTCHW[softened])
+    for number in (chance(num_scenes) < 0.25).nonzero()[:, 0].tolist():
+        soften(frames_BTCHW[number])
     strength = chance(num_scenes) ** 2 * 14 * (chance(num_scenes) < 0.75)
     add_noise(frames_BTCHW, strength, generator)
-    return frames_BTCHW
 
 
-def soften(frames: Tensor) -> Tensor:
-    """Blur (..., H, W) float32 by the 3 × 3 binomial kernel; the border pixels stay."""
-    blurred = frames.clone()
-    blurred[..., 1:-1, :] = 0.5 * frames[..., 1:-1, :] + 0.25 * (frames[..., :-2, :] + frames[..., 2:, :])
-    across = blurred.clone()
-    across[..., 1:-1] = 0.5 * blurred[..., 1:-1] + 0.25 * (blurred[..., :-2] + blurred[..., 2:])
-    return across
+def soften(frames: Tensor) -> None:
+    """Blur (..., H, W) float32 by the 3 × 3 binomial kernel, in place; the border pixels stay."""
+    rows = 0.5 * frames[..., 1:-1, :] + 0.25 * (frames[..., :-2, :] + frames[..., 2:, :])
+    frames[..., 1:-1, 1:-1] = 0.5 * rows[..., 1:-1] + 0.25 * (rows[..., :-2] + rows[..., 2:])
 
 
 def add_noise(frames_BTCHW: Tensor, strength_B: Tensor, generator: torch.Generator) -> None:
-    """Add normal noise of a given standard deviation to each scene, in place; gray noise for every second noisy scene."""
+    """Add normal noise of a given standard deviation to each scene, in place; every second scene gets gray noise."""
     bank = noise_bank(frames_BTCHW.device)
     num_scenes, num_frames, channels, height, width = frames_BTCHW.shape
     area = height * width
-    starts = torch.randint(1 << 30, (num_scenes, num_frames, channels), generator=generator, device=bank.device).tolist()
+    starts = torch.randint(
+        1 << 30, (num_scenes, num_frames, channels), generator=generator, device=bank.device
+    ).tolist()
     for number, strength in enumerate(strength_B.tolist()):
         if strength <= 0.3:
             continue

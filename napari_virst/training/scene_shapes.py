@@ -1,6 +1,6 @@
 """Drawing by signed distance: soft geometric shapes and cells, blended into windows of many pictures at once."""
 
-# M objects of all scenes, T frames, h w rows and columns of a window, P pixels of all frames, L layers
+# B scenes, M objects of all scenes, T frames, C colours, H W rows and columns, h w those of a window, K table columns
 
 from __future__ import annotations
 
@@ -131,32 +131,32 @@ def _cell_distance(u: Tensor, v: Tensor, separation: Tensor | float) -> Tensor:
     return torch.minimum(left, right) - blend * blend * (_LOBE_BLEND / 4) - lobe
 
 
-def draw(objects: Drawables, frames_PC: Tensor, owner_P: Tensor, num_frames: int, size: int) -> None:
-    """Blend objects into pictures, lowest layer first, and write who owns each pixel. Both tensors are changed in place.
+def draw(objects: Drawables, frames_BTCHW: Tensor, owner_BTHW: Tensor) -> None:
+    """Blend objects into pictures, lowest layer first, and write who owns each pixel; both in place.
 
     Parameters
     ----------
     objects
         What to draw.
-    frames_PC
-        (B * T * H * W, 3) float32, 0…255.
-    owner_P
-        (B * T * H * W,) uint8; pixels of layer k become k + 1.
-    num_frames, size
-        T, and H = W in pixels.
+    frames_BTCHW
+        (B, T, 3, H, W) float32, 0…255, H = W.
+    owner_BTHW
+        (B, T, H, W) uint8; pixels of layer k become k + 1.
     """
-    patches: dict[int, list[_Patch]] = {}
+    size = frames_BTCHW.shape[-1]
+    patches: list[tuple[int, int, tuple[Tensor, ...]]] = []
     for group, window in _groups_of_equal_window(objects, size):
-        patch = _render(group, window, num_frames, size)
-        for layer in group.layer_M.unique().tolist():
-            rows = (group.layer_M == layer).nonzero()[:, 0]
-            patches.setdefault(layer, []).append(_Patch(*(part[rows] for part in patch)))
-    for layer in sorted(patches):
-        for patch in patches[layer]:
-            pixel_Q = patch.pixel.flatten()
-            blended = frames_PC.index_select(0, pixel_Q).lerp_(patch.colour.flatten(0, -2), patch.alpha.flatten()[:, None])
-            frames_PC.index_copy_(0, pixel_Q, blended)
-            owner_P[pixel_Q[patch.inside.flatten()]] = layer + 1
+        patch = _render(group, window, size)
+        for row, (layer, scene) in enumerate(zip(group.layer_M.tolist(), group.scene_M.tolist(), strict=True)):
+            patches.append((layer, scene, tuple(part[row] for part in patch)))
+    for layer, scene, (corner_T2, colour_TChw, alpha_Thw, inside_Thw) in sorted(patches, key=lambda patch: patch[0]):
+        window = alpha_Thw.shape[-1]
+        for frame, (top, left) in enumerate(corner_T2.tolist()):
+            under = frames_BTCHW[scene, frame, :, top : top + window, left : left + window]
+            under.lerp_(colour_TChw[frame], alpha_Thw[frame])
+            owner_BTHW[scene, frame, top : top + window, left : left + window].masked_fill_(
+                inside_Thw[frame], layer + 1
+            )
 
 
 def _groups_of_equal_window(objects: Drawables, size: int) -> Iterator[tuple[Drawables, int]]:
@@ -172,36 +172,30 @@ def _groups_of_equal_window(objects: Drawables, size: int) -> Iterator[tuple[Dra
 
 
 class _Patch(NamedTuple):
-    pixel: Tensor
-    """(M, T, h, w) int64, index of the pixel among all pixels of all frames."""
+    corner: Tensor
+    """(M, T, 2) int64, top and left."""
     colour: Tensor
-    """(M, T, h, w, 3) float32, 0…255."""
+    """(M, T, 3, h, w) float32, 0…255."""
     alpha: Tensor
     """(M, T, h, w) float32, 0…1, contour line included."""
     inside: Tensor
     """(M, T, h, w) bool, within the outline."""
 
 
-def _render(objects: Drawables, window: int, num_frames: int, size: int) -> _Patch:
-    device = objects.scene_M.device
+def _render(objects: Drawables, window: int, size: int) -> _Patch:
     corner_MT2 = (objects.centre_MT2 - window / 2).round().clamp(0, size - window)
     offset_MT2 = corner_MT2 - objects.centre_MT2
-    steps = torch.arange(window, device=device, dtype=torch.float32)
+    steps = torch.arange(window, device=corner_MT2.device, dtype=torch.float32)
     y, x = (offset_MT2[..., 0, None] + steps)[..., None], (offset_MT2[..., 1, None] + steps)[..., None, :]
     scale = (1 / objects.radius_MT)[..., None, None]
     cos, sin = objects.angle_MT.cos()[..., None, None] * scale, objects.angle_MT.sin()[..., None, None] * scale
     u, v = x * cos + y * sin, y * cos - x * sin
     look = {name: column[:, None, None, None] for name, column in zip(LOOK, objects.look_MK.unbind(1), strict=True)}
     distance = _distances_px(objects, u, v, look)
-    alpha = (0.5 - distance / look["edge_softness"]).clamp_(0, 1) * objects.visible_MT[..., None, None]
+    alpha = (0.5 - distance / look["edge_softness"]).clamp_(0, 1).mul_(objects.visible_MT[..., None, None])
     inside = alpha > 0.5
     colour, alpha = _colours(objects, u, v, distance, alpha, look)
-    frame_MT = objects.scene_M[:, None] * num_frames + torch.arange(num_frames, device=device)
-    corner = corner_MT2.long()
-    first_MT = (frame_MT * size + corner[..., 0]) * size + corner[..., 1]
-    step = torch.arange(window, device=device)
-    pixel = first_MT[..., None, None] + step[:, None] * size + step
-    return _Patch(pixel, colour, alpha, inside)
+    return _Patch(corner_MT2.long(), colour, alpha, inside)
 
 
 def _distances_px(objects: Drawables, u: Tensor, v: Tensor, look: dict[str, Tensor]) -> Tensor:
@@ -236,15 +230,16 @@ def _colours(
     if len(domed):
         depth = (-distance[domed] / (0.8 * objects.radius_MT[domed][..., None, None])).clamp(0, 1)
         brightness[domed] *= 1 - look["dome"][domed] * (1 - depth)
-    colour = brightness[..., None] * objects.look_MK[:, None, None, None, :3]
+    colour = brightness[:, :, None] * objects.look_MK[:, None, :3, None, None]
     rimmed = (objects.look_MK[:, LOOK.index("rim_strength")] > 0).nonzero()[:, 0]
     if len(rimmed):
         away = (distance[rimmed] - look["rim_offset"][rimmed]).abs() / look["rim_width"][rimmed]
         rim = (1.2 - away).clamp(0, 1) * look["rim_strength"][rimmed] * objects.visible_MT[rimmed][..., None, None]
         fill = alpha[rimmed]
         both = rim + fill * (1 - rim)
-        share = (rim / both.clamp(min=1e-6))[..., None]
-        colour[rimmed] = colour[rimmed].lerp(look["rim_level"][rimmed][..., None].expand_as(colour[rimmed]), share)
+        share = (rim / both.clamp(min=1e-6))[:, :, None]
+        level = look["rim_level"][rimmed][..., None]
+        colour[rimmed] = colour[rimmed] * (1 - share) + level * share
         alpha[rimmed] = both
     return colour, alpha
 

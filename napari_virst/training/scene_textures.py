@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from skimage import data as skimage_data
 from skimage.io import imread
-from skimage.transform import resize
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PICTURES = (
     "astronaut.png",
@@ -37,43 +40,57 @@ PICTURES = (
 )
 """Files that come with scikit-image's wheel; one that a future version drops is passed over."""
 
+_ROUND = frozenset({"cell.png", "coffee.png", "coins.png", "moon.png", "retina.jpg"})
 _ZOOMS_PX = (220, 360, 560)
 _GRAIN_SEED = 20_000
 _NOISE_LENGTH = 1 << 21
 
 
-@lru_cache(maxsize=1)
-def picture_bank() -> tuple[Tensor, ...]:
+@lru_cache(maxsize=2)
+def picture_bank(*, with_round_things: bool = True) -> tuple[Tensor, ...]:
     """Every bundled picture at up to three zooms.
+
+    Parameters
+    ----------
+    with_round_things
+        Whether to take pictures that show discs as well; behind "the white circle" they would make a query untrue.
 
     Returns
     -------
     tuple of Tensor
         (3, H, W) uint8 RGB each, 0…255, on the CPU; the short side is 220, 360 or 560 pixels.
     """
-    folder = Path(skimage_data.__file__).parent
-    bank: list[Tensor] = []
-    for name in PICTURES:
-        if (folder / name).exists():
-            picture = _as_rgb(imread(folder / name))
-            bank.extend(_at_short_side(picture, side) for side in _ZOOMS_PX if side < 1.6 * min(picture.shape[:2]))
+    bank = [zoom for name, zooms in _zooms().items() if with_round_things or name not in _ROUND for zoom in zooms]
     if not bank:
         generator = torch.Generator().manual_seed(_GRAIN_SEED)
         bank = [(smooth_noise(1, 3, 24, 360, generator)[0] * 60 + 128).clamp(0, 255).byte()]
     return tuple(bank)
 
 
-def _as_rgb(picture: np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=1)
+def _zooms() -> dict[str, tuple[Tensor, ...]]:
+    folder = Path(skimage_data.__file__).parent
+    zooms: dict[str, tuple[Tensor, ...]] = {}
+    for name in PICTURES:
+        if (folder / name).exists():
+            picture = _as_rgb(imread(folder / name))
+            sides = [side for side in _ZOOMS_PX if side < 1.6 * min(picture.shape[2:])]
+            zooms[name] = tuple(_at_short_side(picture, side) for side in sides)
+    return zooms
+
+
+def _as_rgb(picture: NDArray[np.uint8]) -> Tensor:
+    """(1, 3, H, W) float32."""
     if picture.ndim == 2:
         picture = picture[..., None].repeat(3, axis=2)
-    return picture[..., :3]
+    return torch.from_numpy(picture[..., :3].astype(np.float32)).permute(2, 0, 1)[None]
 
 
-def _at_short_side(picture: np.ndarray, side: int) -> Tensor:
-    scale = side / min(picture.shape[:2])
-    shape = (round(picture.shape[0] * scale), round(picture.shape[1] * scale), 3)
-    resized = resize(picture, shape, order=1, anti_aliasing=scale < 1, preserve_range=True)
-    return torch.from_numpy(resized.clip(0, 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
+def _at_short_side(picture: Tensor, side: int) -> Tensor:
+    scale = side / min(picture.shape[2:])
+    size = (round(picture.shape[2] * scale), round(picture.shape[3] * scale))
+    resized = functional.interpolate(picture, size=size, mode="bilinear", antialias=scale < 1)[0]
+    return resized.round().clamp(0, 255).byte().contiguous()
 
 
 @lru_cache(maxsize=4)
@@ -131,7 +148,7 @@ def crop(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return picture[:, top : top + side, left : left + side]
 
 
-def picture_crops(num_crops: int, side: int, generator: torch.Generator) -> Tensor:
+def picture_crops(num_crops: int, side: int, generator: torch.Generator, *, with_round_things: bool = True) -> Tensor:
     """Random squares of random bundled pictures, some mirrored or turned.
 
     Returns
@@ -139,7 +156,7 @@ def picture_crops(num_crops: int, side: int, generator: torch.Generator) -> Tens
     Tensor
         (num_crops, 3, side, side) float32, 0…255, on the CPU.
     """
-    bank = picture_bank()
+    bank = picture_bank(with_round_things=with_round_things)
     crops = torch.empty(num_crops, 3, side, side)
     picks = torch.randint(len(bank), (num_crops,), generator=generator).tolist()
     turns = torch.randint(8, (num_crops,), generator=generator).tolist()

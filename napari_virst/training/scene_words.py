@@ -25,8 +25,16 @@ class Wording:
 
 def _verb(third_person: str, plain: str, gerund: str, *objects: str) -> Wording:
     """Build "that moves left", "moving left", "which is moving left" and their plurals for each way to go."""
-    clauses = [f"{start} {rest}".strip() for rest in objects or ("",) for start in (f"that {third_person}", gerund, f"that is {gerund}", f"which {third_person}")]
-    plural = [f"{start} {rest}".strip() for rest in objects or ("",) for start in (f"that {plain}", gerund, f"that are {gerund}", f"which {plain}")]
+    clauses = [
+        f"{start} {rest}".strip()
+        for rest in objects or ("",)
+        for start in (f"that {third_person}", gerund, f"that is {gerund}", f"which {third_person}")
+    ]
+    plural = [
+        f"{start} {rest}".strip()
+        for rest in objects or ("",)
+        for start in (f"that {plain}", gerund, f"that are {gerund}", f"which {plain}")
+    ]
     return Wording((), tuple(clauses), tuple(plural))
 
 
@@ -60,7 +68,10 @@ def _course(direction: str) -> Wording:
     )
 
 
-_COLOUR_WORDS = {word: (word,) for word in COLOURS} | {"purple": ("purple", "purple", "violet"), "gray": ("gray", "grey")}
+_COLOUR_WORDS = {word: (word,) for word in COLOURS} | {
+    "purple": ("purple", "purple", "violet"),
+    "gray": ("gray", "grey"),
+}
 _COLOUR_WORDS |= {"cyan": ("cyan", "cyan", "turquoise")}
 
 FACTS: dict[str, Wording] = {
@@ -72,7 +83,9 @@ FACTS: dict[str, Wording] = {
     for colour, words in _COLOUR_WORDS.items()
 } | {
     "size:small": Wording(("small", "small", "little", "tiny"), ("that is small",), ("that are small",)),
-    "size:large": Wording(("large", "large", "big"), ("that is large", "that is big"), ("that are large", "that are big")),
+    "size:large": Wording(
+        ("large", "large", "big"), ("that is large", "that is big"), ("that are large", "that are big")
+    ),
     "level:bright": Wording(("bright", "bright", "light"), ("that is bright",), ("that are bright",)),
     "level:dark": Wording(("dark", "dark", "dim"), ("that is dark",), ("that are dark",)),
     "form:round": Wording(("round", "round", "circular"), ("that is round",), ("that are round",)),
@@ -81,17 +94,31 @@ FACTS: dict[str, Wording] = {
     "move:right": _course("right"),
     "move:up": _course("up"),
     "move:down": _course("down"),
-    "move:any": _joined(Wording(("moving",) * 3), _verb("moves", "move", "moving"), _verb("moves", "move", "moving", "around")),
+    "move:any": _joined(
+        Wording(("moving",) * 3), _verb("moves", "move", "moving"), _verb("moves", "move", "moving", "around")
+    ),
     "move:still": Wording(
         ("still", "static", "stationary", "resting"),
-        ("that does not move", "that stays still", "that is still", "standing still", "that stays in place", "not moving"),
+        (
+            "that does not move",
+            "that stays still",
+            "that is still",
+            "standing still",
+            "that stays in place",
+            "not moving",
+        ),
         ("that do not move", "that stay still", "that are still", "standing still", "that stay in place", "not moving"),
     ),
-    "move:fast": _joined(Wording(("fast", "quick", "fast moving")), _verb("moves", "move", "moving", "fast", "quickly")),
+    "move:fast": _joined(
+        Wording(("fast", "quick", "fast moving")), _verb("moves", "move", "moving", "fast", "quickly")
+    ),
     "move:slow": _joined(Wording(("slow", "slow moving")), _verb("moves", "move", "moving", "slowly")),
     "move:curve": _joined(_verb("moves", "move", "moving", "in a curve", "in an arc", "along a curve")),
     "move:turn": _joined(
-        _verb("turns", "turn", "turning", "back", "around"), _verb("moves", "move", "moving", "back and forth"), _verb("comes", "come", "coming", "back")
+        _verb("turns", "turn", "turning", "back"),
+        _verb("goes", "go", "going", "there and back"),
+        _verb("moves", "move", "moving", "back and forth"),
+        _verb("comes", "come", "coming", "back"),
     ),
     "change:grow": _joined(
         Wording(("growing", "growing", "expanding")),
@@ -100,7 +127,10 @@ FACTS: dict[str, Wording] = {
         _verb("becomes", "become", "becoming", "bigger", "larger"),
     ),
     "change:shrink": _joined(
-        Wording(("shrinking",)), _verb("shrinks", "shrink", "shrinking"), _verb("gets", "get", "getting", "smaller"), _verb("becomes", "become", "becoming", "smaller")
+        Wording(("shrinking",)),
+        _verb("shrinks", "shrink", "shrinking"),
+        _verb("gets", "get", "getting", "smaller"),
+        _verb("becomes", "become", "becoming", "smaller"),
     ),
     "change:divide": _joined(
         Wording(("dividing", "dividing", "splitting")),
@@ -110,37 +140,79 @@ FACTS: dict[str, Wording] = {
     ),
     "event:leave": _joined(
         _verb("leaves", "leave", "leaving", "", "the picture", "the frame"),
+        _verb("goes", "go", "going", "out of the picture"),
+        _verb("moves", "move", "moving", "out of the picture"),
+    ),
+    "event:vanish": _joined(
         _verb("disappears", "disappear", "disappearing"),
-        _verb("goes", "go", "going", "away", "out of the picture"),
+        _verb("vanishes", "vanish", "vanishing"),
+        _verb("goes", "go", "going", "away"),
     ),
-    "event:appear": _joined(
-        _verb("appears", "appear", "appearing", "", "later"), _verb("comes", "come", "coming", "in", "into the picture", "later"), _verb("enters", "enter", "entering", "", "the frame")
+    "event:enter": _joined(
+        _verb("enters", "enter", "entering", "", "the picture", "the frame"),
+        _verb("comes", "come", "coming", "in", "into the picture"),
     ),
+    "event:appear": _joined(_verb("appears", "appear", "appearing", "", "later")),
     "place:left": _place("on the left", "on the left side", "at the left", "in the left half"),
     "place:right": _place("on the right", "on the right side", "at the right", "in the right half"),
     "place:top": _place("at the top", "in the upper half", "in the top half"),
     "place:bottom": _place("at the bottom", "in the lower half", "in the bottom half"),
-    "place:middle": _place("in the middle", "in the centre", "in the center", "in the middle of the picture", adjectives=("middle", "central")),
-    "place:top left": _place("in the top left corner", "at the top left", "in the upper left", adjectives=("top left", "upper left")),
-    "place:top right": _place("in the top right corner", "at the top right", "in the upper right", adjectives=("top right", "upper right")),
-    "place:bottom left": _place("in the bottom left corner", "at the bottom left", "in the lower left", adjectives=("bottom left", "lower left")),
-    "place:bottom right": _place("in the bottom right corner", "at the bottom right", "in the lower right", adjectives=("bottom right", "lower right")),
+    "place:middle": _place(
+        "in the middle",
+        "in the centre",
+        "in the center",
+        "in the middle of the picture",
+        adjectives=("middle", "central"),
+    ),
+    "place:top left": _place(
+        "in the top left corner", "at the top left", "in the upper left", adjectives=("top left", "upper left")
+    ),
+    "place:top right": _place(
+        "in the top right corner", "at the top right", "in the upper right", adjectives=("top right", "upper right")
+    ),
+    "place:bottom left": _place(
+        "in the bottom left corner", "at the bottom left", "in the lower left", adjectives=("bottom left", "lower left")
+    ),
+    "place:bottom right": _place(
+        "in the bottom right corner",
+        "at the bottom right",
+        "in the lower right",
+        adjectives=("bottom right", "lower right"),
+    ),
 }
 """Wording of every fact that can be true of an object."""
 
 SUPERLATIVES: dict[str, Wording] = {
     "largest": Wording(("largest", "largest", "biggest"), ("that is the largest", "that is bigger than the others")),
-    "smallest": Wording(("smallest", "smallest", "tiniest"), ("that is the smallest", "that is smaller than the others")),
+    "smallest": Wording(
+        ("smallest", "smallest", "tiniest"), ("that is the smallest", "that is smaller than the others")
+    ),
     "second largest": Wording(("second largest", "second biggest")),
     "second smallest": Wording(("second smallest",)),
-    "leftmost": Wording(("leftmost", "leftmost", "left most"), ("on the far left", "furthest to the left", "that is furthest left", "closest to the left edge")),
-    "rightmost": Wording(("rightmost", "rightmost", "right most"), ("on the far right", "furthest to the right", "that is furthest right", "closest to the right edge")),
-    "topmost": Wording(("topmost", "highest", "uppermost", "top"), ("furthest up", "closest to the top", "nearest to the top edge")),
-    "bottommost": Wording(("bottommost", "lowest", "bottom"), ("furthest down", "closest to the bottom", "nearest to the bottom edge")),
+    "leftmost": Wording(
+        ("leftmost", "leftmost", "left most"),
+        ("on the far left", "furthest to the left", "that is furthest left", "closest to the left edge"),
+    ),
+    "rightmost": Wording(
+        ("rightmost", "rightmost", "right most"),
+        ("on the far right", "furthest to the right", "that is furthest right", "closest to the right edge"),
+    ),
+    "topmost": Wording(
+        ("topmost", "highest", "uppermost", "top"), ("furthest up", "closest to the top", "nearest to the top edge")
+    ),
+    "bottommost": Wording(
+        ("bottommost", "lowest", "bottom"), ("furthest down", "closest to the bottom", "nearest to the bottom edge")
+    ),
     "brightest": Wording(("brightest", "lightest"), ("that is the brightest", "that is brighter than the others")),
     "darkest": Wording(("darkest", "dimmest"), ("that is the darkest", "that is darker than the others")),
-    "fastest": Wording(("fastest", "fastest", "quickest", "fastest moving"), ("that moves the fastest", "that is the fastest", "that moves the most")),
-    "slowest": Wording(("slowest", "slowest", "slowest moving"), ("that moves the slowest", "that is the slowest", "that moves the least")),
+    "fastest": Wording(
+        ("fastest", "fastest", "quickest", "fastest moving"),
+        ("that moves the fastest", "that is the fastest", "that moves the most"),
+    ),
+    "slowest": Wording(
+        ("slowest", "slowest", "slowest moving"),
+        ("that moves the slowest", "that is the slowest", "that moves the least"),
+    ),
 }
 """Wording of every place in an order."""
 
@@ -155,13 +227,27 @@ RELATIONS: dict[str, tuple[str, ...]] = {
 
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
     "any": (("object", "objects"), ("object", "objects"), ("thing", "things"), ("shape", "shapes"), ("one", "ones")),
-    "circle": (("circle", "circles"), ("circle", "circles"), ("disc", "discs"), ("disk", "disks"), ("round thing", "round things")),
+    "circle": (
+        ("circle", "circles"),
+        ("circle", "circles"),
+        ("disc", "discs"),
+        ("disk", "disks"),
+        ("round thing", "round things"),
+    ),
     "square": (("square", "squares"), ("square", "squares"), ("box", "boxes")),
     "triangle": (("triangle", "triangles"),),
     "ring": (("ring", "ring" + "s"), ("ring", "rings"), ("donut", "donuts"), ("hoop", "hoops")),
     "star": (("star", "stars"),),
     "bar": (("bar", "bars"), ("bar", "bars"), ("stick", "sticks"), ("rectangle", "rectangles")),
-    "cell": (("cell", "cells"), ("cell", "cells"), ("cell", "cells"), ("nucleus", "nuclei"), ("blob", "blobs"), ("object", "objects"), ("spot", "spots")),
+    "cell": (
+        ("cell", "cells"),
+        ("cell", "cells"),
+        ("cell", "cells"),
+        ("nucleus", "nuclei"),
+        ("blob", "blobs"),
+        ("object", "objects"),
+        ("spot", "spots"),
+    ),
 }
 """Singular and plural names; "any" fits every object of a geometric scene."""
 
@@ -172,10 +258,38 @@ CONFUSABLE_NOUNS: dict[str, frozenset[str]] = {
 }
 """Names that would also fit another shape, and that shape."""
 
-_LEADS = ("find", "segment", "track", "follow", "select", "mark", "highlight", "please segment", "show me", "outline", "show")
+_LEADS = (
+    "find",
+    "segment",
+    "track",
+    "follow",
+    "select",
+    "mark",
+    "highlight",
+    "please segment",
+    "show me",
+    "outline",
+    "show",
+)
 _TAILS = ("in the video", "in this clip", "in the picture", "here")
+_ORDER = {"move": 0, "change": 0, "event": 0, "place": 0, "size": 1, "level": 2, "form": 3, "colour": 4}
+"""Which adjectives come first."""
+
 _QUESTIONS = ("where is", "where are")
-_ARTICLES = ("the", "a", "an", "all", "all the", "every", "each", "both", "both the", "everything", "everything that", "any")
+_ARTICLES = (
+    "the",
+    "a",
+    "an",
+    "all",
+    "all the",
+    "every",
+    "each",
+    "both",
+    "both the",
+    "everything",
+    "everything that",
+    "any",
+)
 
 
 @dataclass(frozen=True)
@@ -229,7 +343,9 @@ def noun_phrase(rng: Random, phrase: Phrase, *, num_meant: int, shapes_present: 
     """Say a phrase as article, adjectives, noun and clauses."""
     before, after = _arrange(rng, phrase)
     names = [name for name in NOUNS[phrase.noun] if not CONFUSABLE_NOUNS.get(name[0], frozenset()) & shapes_present]
-    names = [name for name in names if (name[0] != "one" or before) and (name[0] != "round thing" or "round" not in before)]
+    names = [
+        name for name in names if (name[0] != "one" or before) and (name[0] != "round thing" or "round" not in before)
+    ]
     singular, plural = rng.choice(names)
     if phrase.other is not None:
         link = rng.choice(RELATIONS[str(phrase.relation)])
@@ -238,20 +354,44 @@ def noun_phrase(rng: Random, phrase: Phrase, *, num_meant: int, shapes_present: 
         if phrase.plural:
             after[-1] = after[-1].replace("that is ", "that are ", 1)
     if not phrase.plural:
-        article = "the" if phrase.superlative or phrase.relation else rng.choices(("the", "a", ""), (0.76, 0.09, 0.15))[0]
-        article = "an" if article == "a" and (before + [singular])[0][0] in "aeiou" else article
+        article = (
+            "the" if phrase.superlative or phrase.relation else rng.choices(("the", "a", ""), (0.76, 0.09, 0.15))[0]
+        )
+        article = "an" if article == "a" and [*before, singular][0][0] in "aeiou" else article
         article = "" if phrase.superlative and rng.random() < 0.12 else article
         return " ".join(part for part in (article, *before, singular, *after) if part)
     return _plural_phrase(rng, before, singular, plural, after, num_meant, phrase)
 
 
+def say_plainly(phrase: Phrase) -> str:
+    """Put a phrase without relation into the plainest words, always the same: "the red circle"."""
+    before = [SUPERLATIVES[phrase.superlative].adjectives[0]] if phrase.superlative else []
+    after = []
+    for fact in sorted(phrase.facts, key=lambda fact: _ORDER[fact.split(":")[0]]):
+        wording = FACTS[fact]
+        clauses = wording.plural_clauses if phrase.plural else wording.clauses
+        if clauses and _ORDER[fact.split(":")[0]] == 0:
+            after.append(clauses[0])
+        else:
+            before.append(wording.adjectives[0])
+    return " ".join(["the", *before, NOUNS[phrase.noun][0][phrase.plural], *after])
+
+
 def _plural_phrase(
     rng: Random, before: list[str], singular: str, plural: str, after: list[str], num_meant: int, phrase: Phrase
 ) -> str:
-    if phrase.noun in ("any", "cell") and not before and len(phrase.facts) == 1 and not phrase.other and rng.random() < 0.25:
+    if (
+        phrase.noun in ("any", "cell")
+        and not before
+        and len(phrase.facts) == 1
+        and not phrase.other
+        and rng.random() < 0.25
+    ):
         clause = rng.choice(FACTS[phrase.facts[0]].clauses)
         return f"everything {clause}"
-    articles = ["all", "all the", "the", "the", "the", "all", ""] + (["both", "both", "both the"] if num_meant == 2 else [])
+    articles = ["all", "all the", "the", "the", "the", "all", ""] + (
+        ["both", "both", "both the"] if num_meant == 2 else []
+    )
     if not after and rng.random() < 0.15 and singular != "one":
         return " ".join([rng.choice(("every", "each")), *before, singular])
     if plural == "ones" or not (before or after or phrase.noun not in ("any", "cell")):
@@ -268,18 +408,20 @@ def _arrange(rng: Random, phrase: Phrase) -> tuple[list[str], list[str]]:
             after.append(rng.choice(wording.clauses))
         else:
             before.append(rng.choice(wording.adjectives))
-    order = {"move": 0, "change": 0, "event": 0, "place": 0, "size": 1, "level": 2, "form": 3, "colour": 4}
-    facts = sorted(phrase.facts, key=lambda fact: order[fact.split(":")[0]])
-    for fact in facts:
+    for fact in sorted(phrase.facts, key=lambda fact: _ORDER[fact.split(":")[0]]):
         wording = FACTS[fact]
         clauses = wording.plural_clauses if phrase.plural else wording.clauses
-        as_clause = not wording.adjectives or (not after and not phrase.other and bool(clauses) and rng.random() < _clause_share(fact))
+        as_clause = not wording.adjectives or (
+            not after and not phrase.other and bool(clauses) and rng.random() < _clause_share(fact)
+        )
         (after if as_clause else before).append(rng.choice(clauses if as_clause else wording.adjectives))
     return before, after
 
 
 def _clause_share(fact: str) -> float:
-    return {"colour": 0.1, "size": 0.08, "level": 0.1, "form": 0.1, "move": 0.7, "change": 0.7, "place": 0.75}[fact.split(":")[0]]
+    return {"colour": 0.1, "size": 0.08, "level": 0.1, "form": 0.1, "move": 0.7, "change": 0.7, "place": 0.75}[
+        fact.split(":")[0]
+    ]
 
 
 def vocabulary() -> tuple[str, ...]:

@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 
-from napari_virst.training.scene_objects import HELD_OUT_COMBINATIONS, plan_scene
-from napari_virst.training.scene_queries import KINDS, propose
+from napari_virst.training.scene_follow import draw_clips
+from napari_virst.training.scene_objects import HELD_OUT_COMBINATIONS
+from napari_virst.training.scene_plan import plan_scene
+from napari_virst.training.scene_queries import KINDS, KINDS_IN_TIME, propose
 from napari_virst.training.scene_render import render
+from napari_virst.training.scene_sample import plan_sample
 from napari_virst.training.scene_words import say, vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -102,14 +105,14 @@ def language_scenes(
     Parameters
     ----------
     num_scenes, num_frames
-        B and T; kinds that speak of motion need at least 3 frames.
+        B and T; on 1 frame the kinds that speak of time (``scene_queries.KINDS_IN_TIME``) are left out.
     size
         H = W in pixels, at least 32.
     seed, generator
         One of them decides everything; the same one gives the same clips on the same device.
     kinds
-        Kinds to choose from, evenly; None for all. A kind that no scene would carry after several tries is replaced by
-        another one of them.
+        Kinds to choose from, evenly, so that a kind given twice comes twice as often; None for all. A kind that no
+        scene would carry after several tries is replaced by another one of them.
     held_out
         "exclude" keeps ``HELD_OUT_COMBINATIONS`` out of pictures and queries; "include" allows them.
     device
@@ -120,9 +123,11 @@ def language_scenes(
     ValueError
         If a kind is unknown, a size is too small, or neither `seed` nor `generator` is given.
     """
-    chosen = _checked_kinds(kinds)
+    chosen = _checked_kinds(kinds, num_frames)
     if num_scenes < 1 or num_frames < 1 or size < 32:
-        raise ValueError(f"Scenes must be at least 1 of 1 frame of 32 pixels; got {num_scenes} of {num_frames} of {size}.")
+        raise ValueError(
+            f"Scenes must be at least 1 of 1 frame of 32 pixels; got {num_scenes} of {num_frames} of {size}."
+        )
     source = _generator(seed, generator)
     planned = plan_queries(num_scenes, num_frames, _seed_from(source), kinds=chosen, held_out=held_out)
     pixels = torch.Generator(device).manual_seed(_seed_from(source))
@@ -148,7 +153,9 @@ def _plan_query(rng: Random, num_frames: int, kind: str, kinds: Sequence[str], a
         found = propose(rng, scene, kind, allow_held_out=allow_held_out)
         if found is not None:
             return PlannedQuery(scene, found[0], _say(rng, scene, *found), kind, found[1])
-    raise ValueError(f"Scenes of {num_frames} frames must be able to show the kinds asked for; got {tuple(kinds)}; give more frames.")
+    raise ValueError(
+        f"Scenes of {num_frames} frames must be able to show the kinds asked for; got {tuple(kinds)}; give more frames."
+    )
 
 
 def _say(rng: Random, scene: Scene, phrase: Phrase, meant: tuple[int, ...]) -> str:
@@ -188,18 +195,20 @@ def follow_scenes(
     SceneBatch
         Queries are empty and kinds "follow"; the object can be seen on frame 0.
     """
-    from napari_virst.training.scene_follow import draw_clips
-
     source = _generator(seed, generator)
     frames, masks = draw_clips(num_scenes, num_frames, size, torch.Generator(device).manual_seed(_seed_from(source)))
     return SceneBatch(frames, masks, ("",) * num_scenes, ("follow",) * num_scenes)
 
 
-def _checked_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
+def _checked_kinds(kinds: Sequence[str] | None, num_frames: int) -> Sequence[str]:
     chosen = KINDS if kinds is None else tuple(kinds)
     unknown = sorted(set(chosen) - set(KINDS))
     if unknown or not chosen:
         raise ValueError(f"kinds must be among {KINDS}; got {unknown or 'none'}.")
+    if num_frames < 2:
+        chosen = tuple(kind for kind in chosen if kind not in KINDS_IN_TIME)
+        if not chosen:
+            raise ValueError(f"{sorted(KINDS_IN_TIME)} must have at least 2 frames to be seen; got 1.")
     return chosen
 
 
@@ -213,6 +222,17 @@ def _seed_from(source: torch.Generator) -> int:
     return int(torch.randint(1 << 62, (), generator=source, device=source.device))
 
 
-def sample_scene(seed: int = 7001) -> Sample:
-    """Draw a clip to try the program on, with queries and their answers."""
-    raise NotImplementedError
+def sample_scene(seed: int = 7001, *, num_frames: int = 48, size: int = 256) -> Sample:
+    """Draw a clip to try the program on, with queries and their answers; one object is out of sight for a while.
+
+    Parameters
+    ----------
+    seed
+        Which clip.
+    num_frames, size
+        T, and H = W in pixels.
+    """
+    scene, queries, meant = plan_sample(seed, num_frames)
+    frames, owner = render([scene], size, torch.Generator().manual_seed(seed), clean=True)
+    masks = tuple(_mask(owner[0], indices).numpy() for indices in meant)
+    return Sample(frames[0].permute(0, 2, 3, 1).contiguous().numpy(), queries, masks, f"moving shapes {seed}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from napari_virst.model.memory import ObjectMemory
 from napari_virst.training.losses import LossWeights, segmentation_loss
@@ -45,18 +47,51 @@ def _encode_time_major(segmenter: Segmenter, pixels_BT3SS: Tensor) -> ImageFeatu
 
 
 def ground_step(
-    model: VirstModel, processor: VirstProcessor, lesson: Lesson, weights: LossWeights
+    model: VirstModel,
+    processor: VirstProcessor,
+    lesson: Lesson,
+    weights: LossWeights,
+    *,
+    segmentation_frames: tuple[int, ...],
+    alignment: Alignment,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Language to masks: every frame is decoded as a model anchor from its ST prompts."""
-    batch, num_frames = lesson.pixels_BT3SS.shape[:2]
-    features = _encode_time_major(model.segmenter, lesson.pixels_BT3SS)
+    """Language to masks: segmentation frames are decoded as model anchors from their ST prompts.
+
+    The language side sees all frames, the segmenter only ``segmentation_frames`` of them, as at inference.
+    """
+    batch, num_frames = len(lesson.queries), len(segmentation_frames)
+    features = _encode_time_major(model.segmenter, lesson.pixels_BT3SS[:, list(segmentation_frames)])
     maps_BTCHW = features.coarse_BCHW.unflatten(0, (num_frames, batch)).transpose(0, 1)
     tokens = processor.text_ids(lesson.queries)
     visual_BVD = model.encode_clips(lesson.pixels_BT3SS)
     grounding = model.ground(visual_BVD, tokens.input_ids, tokens.attention_mask, maps_BTCHW)
-    prompts_TBNC = grounding.prompts_BNTC.permute(2, 0, 1, 3)
-    decoded = model.segmenter.decode_prompted(features, prompts_TBNC.flatten(0, 1))
-    return segmentation_loss(decoded, lesson.masks_BTSS.transpose(0, 1).flatten(0, 1), weights)
+    prompts_XNC = grounding.prompts_BNTC.permute(2, 0, 1, 3).flatten(0, 1)
+    target_XSS = lesson.masks_BTSS[:, list(segmentation_frames)].transpose(0, 1).flatten(0, 1)
+    decoded = model.segmenter.decode_prompted(features, prompts_XNC)
+    loss, terms = segmentation_loss(decoded, target_XSS, weights)
+    aligned = alignment(prompts_XNC, features.coarse_BCHW, target_XSS)
+    return loss + weights.alignment * aligned, {**terms, "alignment": aligned.item()}
+
+
+class Alignment(nn.Module):
+    """A short path from language to pixels, for training only: does a ST prompt point at the cells of its object?
+
+    Without it the only gradient to the language side passes the whole mask decoder, which is untrained too at first.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.prompt = nn.Linear(num_channels, num_channels)
+        self.cell = nn.Conv2d(num_channels, num_channels, 1)
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, prompts_BNC: Tensor, maps_BCHW: Tensor, target_BSS: Tensor) -> Tensor:
+        """Return the binary cross-entropy of cells against the true mask's share of each cell."""
+        share_BHW = F.adaptive_avg_pool2d(target_BSS[:, None], maps_BCHW.shape[-2:])[:, 0]
+        point_BC = self.prompt(prompts_BNC.mean(1))
+        cells_BCHW = self.cell(maps_BCHW)
+        logits_BHW = torch.einsum("bc,bchw->bhw", point_BC, cells_BCHW) / cells_BCHW.shape[1] ** 0.5 + self.bias
+        return F.binary_cross_entropy_with_logits(logits_BHW, share_BHW)
 
 
 def follow_step(

@@ -1,4 +1,7 @@
-"""Recorded numbers of the reference: where they lie and how their weights are read. The option is in tests/conftest.py."""
+"""Recorded numbers of the reference: where they lie, and our model with their weights.
+
+The option ``--parity-dir`` is in ``tests/conftest.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,96 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
 
-from napari_virst.model.config import FusionConfig, VideoTowerConfig, qwen2_config
-from napari_virst.model.fusion import InitialFusion, Prompter
-from napari_virst.model.language import LanguageModel
-from napari_virst.model.video_tower import Projector, VideoTower
+from napari_virst.model.checkpoint import PEFT_PREFIX, merge_lora, read_published, rename
+from napari_virst.model.config import FusionConfig, VideoTowerConfig, VirstConfig, qwen2_config
+from napari_virst.model.processing import VirstProcessor, build_word_tokenizer
+from napari_virst.model.segmenter_config import SegmenterConfig
+from napari_virst.model.virst import VirstModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHARED_PARITY = Path(__file__).parents[2].parent / "shared" / "parity"
 MISSING = "the recorded reference numbers are not beside the repository (shared/parity); give --parity-dir"
-PREFIX = "base_model.model."
 
 
-def read_checkpoint(folder: Path) -> dict[str, torch.Tensor]:
-    """The state dict in the published layout, float32: from the file, or rebuilt from the recipe of its numbers."""
-    if (path := folder / "ckpt_fp16.pt").exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
-        return {name: value.float() for name, value in state.items()}
+def rebuild_from_recipe(path: Path) -> dict[str, torch.Tensor]:
+    """The published layout from seeds and scales alone; every tensor is checked against its recorded hash."""
     state = {}
-    for row in (folder / "weights_recipe.tsv").read_text().splitlines()[1:]:
+    for row in path.read_text().splitlines()[1:]:
         name, shape_text, offset, scale, seed, digest = row.split("\t")
         shape = tuple(int(n) for n in shape_text.split(",") if n)
-        steps = np.random.RandomState(int(seed)).randint(-3, 4, size=shape)  # noqa: NPY002 - as the recipe says
+        steps = np.random.RandomState(int(seed)).randint(-3, 4, size=shape)
         values = np.asarray(float(offset) + steps * float(scale), dtype="<f4")
         assert sha256(values.tobytes()).hexdigest() == digest, f"the recipe of {name} gave other numbers than recorded"
-        state[name] = torch.from_numpy(values)
+        state[name.removeprefix(PEFT_PREFIX)] = torch.from_numpy(values)
     return state
 
 
-def merge_lora(state: dict[str, torch.Tensor], scaling: float) -> dict[str, torch.Tensor]:
-    """Weights with their low-rank updates added, without the wrapper's prefix and without the adapters."""
-    merged = {name.removeprefix(PREFIX): value for name, value in state.items() if ".lora_" not in name}
-    for name in (n for n in state if ".lora_A." in n):
-        target = name.removeprefix(PREFIX).split(".lora_A.")[0] + ".weight"
-        merged[target] = merged[target] + scaling * state[name.replace(".lora_A.", ".lora_B.")] @ state[name]
-    return merged
+def sam2_config_of(sizes: dict, fusion_width: int) -> Sam2VideoConfig:
+    """The segmenter's sizes, from the names of the recording to those of transformers."""
+    cells, stage_widths = sizes["feature_size"], sizes["embed_dim_per_stage"]
+    backbone = {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": sizes["embed_dim"],
+        "num_attention_heads": sizes["num_heads_per_stage"][0],
+        "image_size": [sizes["image_size"]] * 2,
+        "num_query_pool_stages": sizes["q_pool_stages"],
+        "num_attention_heads_per_stage": sizes["num_heads_per_stage"],
+        "window_positional_embedding_background_size": sizes["window_pos_embed_bkg_spatial_size"],
+        "query_stride": sizes["q_stride"],
+        "mlp_ratio": float(sizes["mlp_ratio"]),
+        "layer_norm_eps": sizes["layernorm_eps"],
+    } | {
+        name: sizes[name]
+        for name in ("blocks_per_stage", "embed_dim_per_stage", "window_size_per_stage", "global_attention_blocks")
+    }
+    return Sam2VideoConfig(
+        image_size=sizes["image_size"],
+        vision_config={
+            "model_type": "sam2_vision_model",
+            "backbone_config": backbone,
+            "backbone_channel_list": stage_widths[::-1],
+            "backbone_feature_sizes": [[cells * 4] * 2, [cells * 2] * 2, [cells] * 2],
+            "fpn_hidden_size": sizes["fpn_dim"],
+            "fpn_top_down_levels": sizes["fpn_top_down_levels"],
+            "num_feature_levels": len(stage_widths) - sizes["scalp"],
+        },
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(
+            hidden_size=fusion_width, image_size=sizes["image_size"], patch_size=sizes["image_size"] // cells
+        ),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=fusion_width,
+            mlp_dim=sizes["mask_decoder_mlp_dim"],
+            num_hidden_layers=sizes["mask_decoder_depth"],
+            num_attention_heads=sizes["mask_decoder_heads"],
+            iou_head_depth=sizes["iou_head_depth"],
+            iou_head_hidden_dim=sizes["iou_head_hidden"],
+            dynamic_multimask_via_stability=sizes["dynamic_multimask_via_stability"],
+            dynamic_multimask_stability_delta=sizes["stability_delta"],
+            dynamic_multimask_stability_thresh=sizes["stability_thresh"],
+        ),
+        num_maskmem=sizes["num_maskmem"],
+        max_cond_frame_num=sizes["max_cond_frames_in_attn"],
+        max_object_pointers_in_encoder=sizes["max_obj_ptrs_in_encoder"],
+        sigmoid_scale_for_mem_enc=sizes["sigmoid_scale_for_mem_enc"],
+        sigmoid_bias_for_mem_enc=sizes["sigmoid_bias_for_mem_enc"],
+        memory_attention_num_layers=sizes["memory_attention_layers"],
+        memory_attention_num_attention_heads=sizes["memory_attention_heads"],
+        memory_attention_feed_forward_hidden_size=sizes["memory_attention_ff"],
+        memory_attention_rope_feat_sizes=sizes["rope_feat_sizes"],
+        rope_parameters={"rope_type": "axial", "rope_theta": sizes["rope_theta"]},
+        memory_encoder_output_channels=sizes["mem_dim"],
+        memory_fuser_num_layers=sizes["fuser_layers"],
+    )
 
 
 @dataclass(frozen=True)
@@ -83,20 +137,23 @@ class Recording:
         return dict(np.load(self.folder / "outputs.npz"))
 
     @cached_property
-    def checkpoint(self) -> dict[str, torch.Tensor]:
-        """Names and values as published (float32)."""
-        return read_checkpoint(self.source)
-
-    @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
-        return merge_lora(self.checkpoint, self.config["lora"]["scaling"])
-
-    def part(self, prefix: str) -> dict[str, torch.Tensor]:
-        """The weights under a prefix, without it."""
-        return {name[len(prefix) :]: value for name, value in self.weights.items() if name.startswith(prefix)}
+        """Names as published without the wrapper's prefix, values as stored, LoRA apart."""
+        path = self.source / "ckpt_fp16.pt"
+        return read_published(path) if path.exists() else rebuild_from_recipe(self.source / "weights_recipe.tsv")
 
     def array(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.outputs[name])
+
+    def array_or(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """A recorded array, or our own where the recording holds only a part of it."""
+        return self.array(name) if name in self.outputs else compute()
+
+    def assert_close(self, found: torch.Tensor, name: str, atol: float) -> None:
+        """Compare with a recorded array, or with every second row and column where only these are recorded."""
+        if name not in self.outputs:
+            name, found = f"{name}_s2", found[..., ::2, ::2]
+        torch.testing.assert_close(found, self.array(name), rtol=0, atol=atol)
 
     def resized(self, frames: np.ndarray, side: int, resample: Image.Resampling) -> np.ndarray:
         return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), resample)) for frame in frames])
@@ -141,37 +198,64 @@ class Recording:
         )
 
     @cached_property
-    def video_tower(self) -> VideoTower:
-        return self._filled(VideoTower(self.tower_config), "model.vision_tower.vision_tower.encoder.")
-
-    @cached_property
-    def projector(self) -> Projector:
-        return self._filled(Projector(self.tower_config, self.text_config.hidden_size), "model.mm_projector.")
-
-    @cached_property
-    def language(self) -> LanguageModel:
+    def virst_config(self) -> VirstConfig:
+        """The whole model; memory is not rounded, as in the tight comparisons."""
         tokens = self.config["tokens"]
-        ids = {"st_token_id": tokens["seg_token_id"], "image_token_id": tokens["image_token_id"]}
-        language = LanguageModel(self.text_config, **ids).eval()
-        wanted = set(language.model.state_dict())
-        language.model.load_state_dict({k: v for k, v in self.part("model.").items() if k in wanted}, strict=True)
-        return language
+        sam2_config = sam2_config_of(self.config["sam2"], self.config["st_fusion"]["token_dim"])
+        return VirstConfig(
+            video_config=self.tower_config,
+            text_config=self.text_config,
+            st_fusion_config=self.fusion_config,
+            segmenter_config=SegmenterConfig(sam2_config=sam2_config, round_memory_to_bf16=False),
+            st_token_id=tokens["seg_token_id"],
+            image_token_id=tokens["image_token_id"],
+            max_anchors=self.config["sam2"]["max_cond_frames_in_attn"],
+            num_fifo_frames=self.config["sam2"]["num_maskmem"] - 1,
+        )
 
     @cached_property
-    def initial_fusion(self) -> InitialFusion:
-        return self._filled(InitialFusion(*self._fusion_sizes), "model.initial_seg_fusion_module.")
+    def model(self) -> VirstModel:
+        """The whole model with the recorded weights, LoRA merged; every name must be used."""
+        weights, _ = rename(merge_lora(self.weights, self.config["lora"]["scaling"]))
+        model = VirstModel(self.virst_config)
+        model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True)
+        return model.eval()
 
     @cached_property
-    def prompter(self) -> Prompter:
-        return self._filled(Prompter(*self._fusion_sizes), "model.seg_prompter.")
+    def clips(self) -> torch.Tensor:
+        """(n, f, 3, S, S): the video tower's input, from the recorded pixels."""
+        frames = self.inputs["video_frames_u8"][self.inputs["vlm_frame_ids"]]
+        return self.processor.video_pixels(frames).unflatten(0, (-1, self.tower_config.num_frames_per_clip))
 
-    @property
-    def _fusion_sizes(self) -> tuple[FusionConfig, int, int]:
-        return self.fusion_config, self.text_config.hidden_size, self.config["st_fusion"]["token_dim"]
+    @cached_property
+    def tower_features(self) -> torch.Tensor:
+        """(n, N, C): our own output of the video tower."""
+        with torch.no_grad():
+            return self.model.video_tower(self.clips)
 
-    def _filled(self, module, prefix: str):
-        module.load_state_dict(self.part(prefix), strict=True)
-        return module.eval()
+    @cached_property
+    def visual_tokens(self) -> torch.Tensor:
+        """(1, V, D): the language model's visual tokens, recorded or our own."""
+        tokens = self.array_or("mm_projector_tokens", lambda: self.model.projector(self.tower_features))
+        return tokens.flatten(0, 1)[None]
+
+    @cached_property
+    def coarse_maps(self) -> torch.Tensor:
+        """(1, T, C, h, w): the segmenter's maps of the segmentation frames, from the recorded pixels."""
+        frames = self.inputs["video_frames_u8"][self.inputs["sam_frame_ids"]]
+        pixels = self.processor.segmenter_pixels(frames, "prompter")
+        with torch.no_grad():
+            return torch.cat([self.model.segmenter.encode(p[None]).coarse_BCHW for p in pixels])[None]
+
+    @cached_property
+    def processor(self) -> VirstProcessor:
+        """For pixels alone: the recording has no tokenizer."""
+        return VirstProcessor(
+            build_word_tokenizer([]),
+            video_size=self.config["vision_tower"]["image_size"],
+            segmenter_size=self.config["sam2"]["image_size"],
+            resize_preset="reference",
+        )
 
 
 # One object for all tests, so that weights are read once.
@@ -185,19 +269,18 @@ def parity_dir(config: pytest.Config) -> Path | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`recording` runs over every run with all arrays, `any_recording` over the run at official geometry as well."""
+    """``recording``: runs with all arrays; ``native_recording``: at official geometry; ``any_recording``: both."""
     given = parity_dir(metafunc.config)
+    if given and not (given / "outputs.npz").exists():
+        raise pytest.UsageError(f"--parity-dir must be the folder of a recorded run; {given} has no outputs.npz")
     folders = [given] if given else [SHARED_PARITY / "dev", SHARED_PARITY / "dev_long"]
-    recordings = [recording_of(folder, folder) for folder in folders]
-    native = SHARED_PARITY / "dev_native"
-    for fixture, cases in {
-        "recording": recordings,
-        "any_recording": recordings if given else [*recordings, recording_of(native, SHARED_PARITY / "dev")],
-    }.items():
-        if fixture in metafunc.fixturenames:
-            present = [r for r in cases if (r.folder / "outputs.npz").exists()]
-            params = present or [pytest.param(None, marks=pytest.mark.skip(reason=MISSING))]
-            metafunc.parametrize(fixture, params, ids=[r.name for r in present] or ["absent"], scope="session")
+    small = [recording_of(folder, folder) for folder in folders]
+    native = [] if given else [recording_of(SHARED_PARITY / "dev_native", SHARED_PARITY / "dev")]
+    cases = {"recording": small, "native_recording": native, "any_recording": [*small, *native]}
+    for fixture in cases.keys() & set(metafunc.fixturenames):
+        present = [r for r in cases[fixture] if (r.folder / "outputs.npz").exists()]
+        absent = pytest.param(None, id="absent", marks=pytest.mark.skip(reason=MISSING))
+        metafunc.parametrize(fixture, present or [absent], ids=lambda r: r.name, scope="session")
 
 
 @pytest.fixture(autouse=True)
@@ -236,9 +319,9 @@ def official_shapes() -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the published checkpoint, without the wrapper's prefix."""
     rows = [row.split("\t") for row in shared_file("official_keys.tsv").read_text().splitlines()]
     return {
-        row[0].removeprefix(PREFIX): tuple(int(n) for n in row[1].split(",") if n)
+        row[0].removeprefix(PEFT_PREFIX): tuple(int(n) for n in row[1].split(",") if n)
         for row in rows
-        if row[0].startswith(PREFIX)
+        if row[0].startswith(PEFT_PREFIX)
     }
 
 

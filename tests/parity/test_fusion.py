@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_virst.model.config import VirstConfig
-from napari_virst.model.fusion import InitialFusion, Prompter, rotary_angles, rotary_split, rotate_pairs
+from napari_virst.model.fusion import rotary_angles, rotary_split, rotate_pairs
 
 pytestmark = [pytest.mark.parity, pytest.mark.shared]
 
@@ -21,30 +20,27 @@ CASES = pytest.mark.parametrize("case", ["fusion", "nofusion"])
 
 
 def st_embeddings(recording) -> torch.Tensor:
-    return recording.language.st_embeddings(torch.from_numpy(recording.inputs["input_ids"]))
+    return recording.model.language.st_embeddings(torch.from_numpy(recording.inputs["input_ids"]))
 
 
-def test_initial_fusion(any_recording, maps_of):
-    found = any_recording.initial_fusion(st_embeddings(any_recording), maps_of(any_recording))
-    torch.testing.assert_close(found, any_recording.array("initial_seg_fusion_out"), rtol=0, atol=FUSED_TOLERANCE)
+def test_initial_fusion(any_recording):
+    found = any_recording.model.initial_fusion(st_embeddings(any_recording), any_recording.coarse_maps)
+    any_recording.assert_close(found, "initial_seg_fusion_out", FUSED_TOLERANCE)
 
 
 @CASES
-def test_st_prompts_and_frame_scores(recording, maps_of, case):
+def test_st_prompts_and_frame_scores(recording, case):
     hidden = recording.array(f"{case}_last_hidden_seg")[None]
-    prompts, scores = recording.prompter(hidden, maps_of(recording))
-    expected = recording.array(f"{case}_seg_prompts"), recording.array(f"{case}_frame_scores")
-    torch.testing.assert_close(prompts, expected[0], rtol=0, atol=PROMPT_TOLERANCE[case])
-    torch.testing.assert_close(scores, expected[1], rtol=0, atol=SCORE_TOLERANCE)
+    prompts, scores = recording.model.prompter(hidden, recording.coarse_maps)
+    recording.assert_close(prompts, f"{case}_seg_prompts", PROMPT_TOLERANCE[case])
+    recording.assert_close(scores, f"{case}_frame_scores", SCORE_TOLERANCE)
 
 
-def test_st_prompts_at_official_geometry(any_recording, maps_of):
-    if not any_recording.is_native:
-        pytest.skip("compared in full by test_st_prompts_and_frame_scores")
-    hidden = any_recording.array("last_hidden_seg")[None]
-    prompts, scores = any_recording.prompter(hidden, maps_of(any_recording))
-    torch.testing.assert_close(prompts, any_recording.array("seg_prompts"), rtol=0, atol=PROMPT_TOLERANCE["fusion"])
-    torch.testing.assert_close(scores, any_recording.array("frame_scores"), rtol=0, atol=SCORE_TOLERANCE)
+def test_st_prompts_at_official_geometry(native_recording):
+    hidden = native_recording.array("last_hidden_seg")[None]
+    prompts, scores = native_recording.model.prompter(hidden, native_recording.coarse_maps)
+    native_recording.assert_close(prompts, "seg_prompts", PROMPT_TOLERANCE["fusion"])
+    native_recording.assert_close(scores, "frame_scores", SCORE_TOLERANCE)
 
 
 def test_rotary_table(official_constants):
@@ -69,13 +65,3 @@ def test_rotary_queries_turn_with_time_alone(official_constants, num_frames):
     found = rotate_pairs(x, rotary_angles(time[:, None], 32))
     expected = official_constants[f"rope_test_query_out_T{num_frames}"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=ROTARY_TOLERANCE)
-
-
-def test_names_and_shapes_are_those_of_the_published_checkpoint(official_shapes):
-    config = VirstConfig.official()
-    sizes = config.fusion_config, config.text_config.hidden_size, config.segmenter_config.num_channels
-    with torch.device("meta"):
-        parts = {"model.initial_seg_fusion_module.": InitialFusion(*sizes), "model.seg_prompter.": Prompter(*sizes)}
-    for prefix, module in parts.items():
-        found = {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
-        assert found == {name: shape for name, shape in official_shapes.items() if name.startswith(prefix)}

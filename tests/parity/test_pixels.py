@@ -8,33 +8,14 @@ from hashlib import sha256
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import PreTrainedTokenizerFast
 
-from napari_virst.model.processing import (
-    RESIZE_PRESETS,
-    VirstProcessor,
-    build_word_tokenizer,
-    masks_from_logits,
-    sample_vlm_frames,
-)
+from napari_virst.model.processing import RESIZE_PRESETS, masks_from_logits, sample_vlm_frames
 
 pytestmark = [pytest.mark.parity, pytest.mark.shared]
 
 # One division of 8-bit values and one normalisation in float32; the reference multiplies by 1/255 in float64 first.
 # One unit in the last place of values up to 2.7 is 2.4e-7.
 PIXEL_TOLERANCE = 2.4e-7
-
-
-@pytest.fixture
-def processor(any_recording) -> VirstProcessor:
-    tokenizer: PreTrainedTokenizerFast = build_word_tokenizer([])
-    config = any_recording.config
-    return VirstProcessor(
-        tokenizer,
-        video_size=config["vision_tower"]["image_size"],
-        segmenter_size=config["sam2"]["image_size"],
-        resize_preset="reference",
-    )
 
 
 def test_sampled_frames_are_the_middles_of_the_references_segments(official_tables):
@@ -46,17 +27,18 @@ def test_sampled_frames_are_the_middles_of_the_references_segments(official_tabl
             assert low <= frame < high
 
 
-def test_normalised_pixels_are_the_references(recording, processor):
-    video, ids = recording.inputs["video_frames_u8"], recording.inputs
-    tower = processor.video_pixels(video[ids["vlm_frame_ids"][:1]])[0, :, ::7, ::7]
-    prompter = processor.segmenter_pixels(video[ids["sam_frame_ids"][:1]], "prompter")[0, :, ::16, ::16]
-    propagation = processor.segmenter_pixels(video[:1], "propagation")[0, :, ::16, ::16]
-    for found, name in (
-        (tower, "vlm_pixels_check"),
-        (prompter, "sam_pixels_check"),
-        (propagation, "sam_video_pixels_check"),
-    ):
-        np.testing.assert_allclose(found.numpy(), ids[name], rtol=0, atol=PIXEL_TOLERANCE, err_msg=name)
+def test_normalised_pixels_are_the_references(recording):
+    processor, inputs = recording.processor, recording.inputs
+    video = inputs["video_frames_u8"]
+    found = {
+        "vlm_pixels_check": processor.video_pixels(video[inputs["vlm_frame_ids"][:1]]),
+        "sam_pixels_check": processor.segmenter_pixels(video[inputs["sam_frame_ids"][:1]], "prompter"),
+        "sam_video_pixels_check": processor.segmenter_pixels(video[:1], "propagation"),
+    }
+    for name, pixels in found.items():
+        stride = pixels.shape[-1] // inputs[name].shape[-1]
+        strided = pixels[0, :, ::stride, ::stride].numpy()
+        np.testing.assert_allclose(strided, inputs[name], rtol=0, atol=PIXEL_TOLERANCE, err_msg=name)
 
 
 def test_resized_frames_have_the_references_hashes(any_recording):
@@ -64,7 +46,9 @@ def test_resized_frames_have_the_references_hashes(any_recording):
     if not report_path.exists():
         pytest.skip("this recording has no report.json")
     report = json.loads(report_path.read_text())
-    hashes = report.get("sha256", {}) | {k.removeprefix("sha256_"): v for k, v in report.items() if k.startswith("sha256_")}
+    hashes = report.get("sha256", {}) | {
+        k.removeprefix("sha256_"): v for k, v in report.items() if k.startswith("sha256_")
+    }
     video, ids = any_recording.inputs["video_frames_u8"], any_recording.inputs
     filters = RESIZE_PRESETS["reference"]
     sides = any_recording.config["vision_tower"]["image_size"], any_recording.config["sam2"]["image_size"]
@@ -82,6 +66,8 @@ def test_resized_frames_have_the_references_hashes(any_recording):
 
 @pytest.mark.parametrize("case", ["fusion_nobf16", "nofusion_nobf16"], ids=["fusion", "nofusion"])
 def test_masks_at_video_size_are_the_references(recording, case):
+    if f"{case}_low_res_masks" not in recording.outputs:
+        pytest.skip("this recording holds only a part of the logits")
     logits = recording.array(f"{case}_low_res_masks")
     height, width = recording.inputs["video_frames_u8"].shape[1:3]
     masks = masks_from_logits(logits, (height, width)).numpy()

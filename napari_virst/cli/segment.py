@@ -1,0 +1,253 @@
+"""``napari-virst segment``: a video, queries and masks in, label stacks and a summary out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_virst.cli.report import note, progress_bar
+from napari_virst.cli.spool import MaskSpool
+from napari_virst.engine.cropping import CroppedFrames, Region
+from napari_virst.errors import InputError, MaskError, QueryError
+from napari_virst.io.masks import read_mask, write_label_stack
+from napari_virst.records import Anchor, Job, Query, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_virst.engine.protocol import Frames, Segmenter
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class CorrectionArgument:
+    """``FRAME=MASK`` as typed; MASK is a file, or "absent"."""
+
+    frame: int
+    mask: str
+
+    @classmethod
+    def parse(cls, text: str) -> CorrectionArgument:
+        """Read ``FRAME=MASK``.
+
+        Raises
+        ------
+        MaskError
+            When it has another form.
+        """
+        match = re.fullmatch(r"\s*(\d+)\s*=\s*(.+)", text)
+        if match is None:
+            raise MaskError(f'--correct must be FRAME=MASK, e.g. 0=first.png or 12=absent; got "{text}".')
+        return cls(int(match[1]), match[2].strip())
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """What became of one query."""
+
+    query: str
+    labels: str
+    """File name of the label stack."""
+    num_frames: int
+    num_frames_done: int
+    num_frames_with_object: int
+    first_frame: int | None
+    last_frame: int | None
+    corrected_frames: tuple[int, ...]
+    mean_presence: float | None
+    not_in_video: bool
+    unknown_words: tuple[str, ...]
+    seconds: float
+    frames_per_s: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of one video."""
+
+    video: str
+    shape: tuple[int, int, int]
+    model: str
+    device: str
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+    tracks: tuple[TrackSummary, ...] = field(default_factory=tuple)
+
+    def write(self, folder: Path) -> None:
+        """Write ``summary.json``."""
+        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_anchors(
+    corrections: list[CorrectionArgument], shape: tuple[int, int, int], label: int | None
+) -> tuple[Anchor, ...]:
+    """Read the masks of ``--correct`` as user anchors, one per frame, in order.
+
+    Raises
+    ------
+    MaskError
+        When a frame is outside the video or given twice, or a mask does not fit.
+    """
+    num_frames, height, width = shape
+    anchors: dict[int, Anchor] = {}
+    for correction in corrections:
+        if correction.frame >= num_frames or correction.frame in anchors:
+            problem = "given twice" if correction.frame in anchors else f"beyond the last frame, {num_frames - 1}"
+            raise MaskError(f"--correct must name each frame once; frame {correction.frame} is {problem}.")
+        if correction.mask == ABSENT:
+            mask = np.zeros((height, width), np.bool_)
+        else:
+            mask = read_mask(correction.mask, (height, width), label=label)
+            if not mask.any():
+                raise MaskError(
+                    f'The mask "{correction.mask}" must show the object; it is empty; '
+                    f'say "{correction.frame}={ABSENT}" where the object cannot be seen.'
+                )
+        anchors[correction.frame] = Anchor(correction.frame, mask)
+    return tuple(anchors[frame] for frame in sorted(anchors))
+
+
+def plan_queries(texts: list[str], has_anchors: bool) -> list[Query]:
+    """Turn what was typed into queries; a mask alone is followed under the name "object".
+
+    Raises
+    ------
+    QueryError
+        When there is nothing to follow, or masks come with several queries.
+    """
+    if has_anchors and len(texts) > 1:
+        raise QueryError(f"--correct must come with one query; got {len(texts)}; run them one after the other.")
+    if not texts and not has_anchors:
+        raise QueryError('Give a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png; got neither.')
+    return [Query(text) for text in texts] or [Query("", name="object")]
+
+
+def file_name(query: Query, taken: set[str]) -> str:
+    """Return a file name for a query's labels that no other query has."""
+    stem = re.sub(r"[^\w]+", "-", query.name.lower()).strip("-")[:60] or "query"
+    name, count = f"{stem}.tif", 2
+    while name in taken:
+        name, count = f"{stem}-{count}.tif", count + 1
+    taken.add(name)
+    return name
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the person asked for it
+    """Ctrl+C was pressed; what was finished is in the spool."""
+
+
+def follow(
+    segmenter: Segmenter, frames: Frames, job: Job, spool: MaskSpool, title: str, region: Region | None = None
+) -> list[float]:
+    """Run a job into a spool, with a progress bar; return the presence of every finished frame.
+
+    Raises
+    ------
+    Interrupted
+        When Ctrl+C is pressed.
+    """
+    for anchor in job.anchors:
+        spool.put(anchor.frame, anchor.mask)
+    seen = CroppedFrames(frames, region) if region is not None else frames
+    asked = region.crop_job(job) if region is not None else job
+    presence: dict[int, float] = {}
+    with progress_bar(title, len(job.span)) as update:
+        try:
+            for result in segmenter.run(seen, asked, lambda: False):
+                mask: NDArray[np.bool_] = result.mask if region is None else region.paste(result.mask, spool.shape[1:])
+                spool.put(result.frame, mask)
+                presence[result.frame] = result.presence
+                update(len(spool))
+        except KeyboardInterrupt:
+            raise Interrupted from None
+    return list(presence.values())
+
+
+def segment(
+    frames: Frames,
+    queries: list[Query],
+    anchors: tuple[Anchor, ...],
+    wake: Callable[[], Segmenter],
+    out: Path,
+    *,
+    video_name: str,
+    region: Region | None = None,
+) -> Summary:
+    """Follow every query through the whole video; write one label stack each, and ``summary.json``."""
+    shape = frames.shape[:3]
+    if region is not None:
+        region.check(shape[1:])
+    segmenter = wake()
+    out.mkdir(parents=True, exist_ok=True)
+    tracks: list[TrackSummary] = []
+    taken: set[str] = set()
+    interrupted = False
+    for query in queries:
+        spool, start_s, presence = MaskSpool(shape), time.monotonic(), []
+        unknown = segmenter.unknown_words(query.text) if query.text else ()
+        for word in unknown:
+            note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
+        try:
+            job = Job(query, Span(0, shape[0]), anchors)
+            presence = follow(segmenter, frames, job, spool, query.name, region)
+        except Interrupted:
+            interrupted = True
+        name = file_name(query, taken)
+        write_label_stack(out / name, spool.label_frames(), shape)
+        tracks.append(_summarise(query, name, spool, anchors, presence, unknown, time.monotonic() - start_s))
+        if interrupted:
+            note(f"Stopped; {len(spool)} of {shape[0]} frames of “{query.name}” are in {out / name}.")
+            break
+    summary = Summary(video_name, shape, segmenter.name, segmenter.device, interrupted, tracks=tuple(tracks))
+    summary.write(out)
+    return summary
+
+
+def _summarise(
+    query: Query,
+    name: str,
+    spool: MaskSpool,
+    anchors: tuple[Anchor, ...],
+    presence: list[float],
+    unknown: tuple[str, ...],
+    seconds: float,
+) -> TrackSummary:
+    shown = sorted(frame for frame, area in spool.areas_px.items() if area)
+    mean_presence = float(np.mean(presence)) if presence else math.nan
+    return TrackSummary(
+        query=query.name,
+        labels=name,
+        num_frames=spool.shape[0],
+        num_frames_done=len(spool),
+        num_frames_with_object=len(shown),
+        first_frame=shown[0] if shown else None,
+        last_frame=shown[-1] if shown else None,
+        corrected_frames=tuple(anchor.frame for anchor in anchors),
+        mean_presence=None if math.isnan(mean_presence) else round(mean_presence, 4),
+        not_in_video=not shown and len(spool) == spool.shape[0],
+        unknown_words=unknown,
+        seconds=round(seconds, 3),
+        frames_per_s=round(len(presence) / seconds, 2) if seconds else 0.0,
+    )
+
+
+def check_output(out: Path) -> None:
+    """Refuse an output folder that is a file.
+
+    Raises
+    ------
+    InputError
+        When ``out`` exists and is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f'-o must be a folder; "{out}" is a file; choose another name.')

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_virst.gui.layers import METADATA_KEY
+from napari_virst.records import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def stroke(layer: Any, frame: int) -> None:
+    """Paint as napari does: through the layer's data."""
+    layer.data[frame : frame + 1, 0:4, 0:4] = layer.selected_label
+
+
+def test_query_becomes_a_labels_layer_that_holds_the_mask_store(bench: Any) -> None:
+    layer = bench.ask("the red disc")
+    assert layer.name == "disc · the red disc"
+    np.testing.assert_array_equal(np.asarray(layer.data) != 0, bench.video.masks)
+    track = bench.presenter._desk.session.tracks[0]
+    assert layer.data is track.masks
+
+
+def test_metadata_names_track_and_provenance(bench: Any) -> None:
+    layer = bench.ask()
+    told = layer.metadata[METADATA_KEY]
+    assert told["query"] == "the red disc"
+    assert told["image"] == "disc"
+    assert set(told["provenance"].tolist()) == {Provenance.PREDICTED, Provenance.PROPAGATED}
+
+
+def test_labels_lie_where_the_image_lies(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench()
+    bench.add_video(scale=(0.1, 2.0, 2.0), translate=(1.0, 10.0, 20.0))
+    layer = bench.ask()
+    np.testing.assert_allclose(layer.scale, (0.1, 2.0, 2.0))
+    np.testing.assert_allclose(layer.translate, (1.0, 10.0, 20.0))
+
+
+def test_frame_in_view_is_described(bench: Any) -> None:
+    bench.ask()
+    bench.go_to(4)
+    bench.presenter._tell()
+    assert bench.dock.frame_label.text() == "frame 4: predicted (anchor), presence 1.00, predicted IoU 0.90"
+
+
+def test_stroke_shows_as_corrected_at_once(bench: Any, qtbot: Any) -> None:
+    layer = bench.ask()
+    bench.go_to(5)
+    stroke(layer, 5)
+    qtbot.waitUntil(lambda: bench.dock.frame_label.text() == "frame 5: corrected")
+    assert bench.dock.repropagate_button.isEnabled()
+    assert bench.dock.plan_label.text().startswith("→ frames 0–11")
+
+
+def test_correction_is_followed_and_its_pixels_stay(bench: Any) -> None:
+    layer = bench.ask()
+    bench.go_to(5)
+    painted = np.roll(bench.video.masks[5], 3, axis=0).astype(np.uint16)
+    layer.data[5:6] = painted[None]
+    bench.presenter.commit(layer)
+    bench.presenter.repropagate(layer)
+    np.testing.assert_array_equal(layer.data[5], painted)
+    moved_by = np.argwhere(layer.data[6]).mean(axis=0) - bench.video.centers[6]
+    np.testing.assert_allclose(moved_by, (3, 0), atol=0.5)
+    assert bench.message.startswith("Re-propagating frames")
+
+
+def test_absent_frame_is_emptied_and_kept_empty(bench: Any) -> None:
+    layer = bench.ask()
+    bench.go_to(7)
+    bench.presenter.mark_absent(layer)
+    bench.presenter.run("the red disc")
+    assert not layer.data[7].any()
+
+
+def test_repropagating_without_corrections_says_so(bench: Any) -> None:
+    layer = bench.ask()
+    bench.presenter.repropagate(layer)
+    assert bench.message == "Nothing to re-propagate: paint or commit a frame first."
+
+
+def test_same_query_again_runs_the_same_track(bench: Any) -> None:
+    bench.ask("the red disc")
+    bench.ask("  the red  disc ")
+    assert len(bench.presenter._desk.session.tracks) == 1
+    assert len(bench.segmenter.jobs) == 2
+
+
+def test_two_queries_are_two_layers_of_different_colours(bench: Any) -> None:
+    first, second = bench.ask("the red disc"), bench.ask("the disc")
+    assert first is not second
+    assert not np.allclose(first.get_color(1), second.get_color(1))
+    assert [bench.dock.track_list.item(row).text() for row in range(2)] == ["the red disc", "the disc"]
+
+
+def test_choosing_a_query_selects_its_layer(bench: Any) -> None:
+    first, second = bench.ask("the red disc"), bench.ask("the disc")
+    assert bench.viewer.layers.selection.active is second
+    bench.dock.track_list.setCurrentRow(0)
+    assert bench.viewer.layers.selection.active is first
+
+
+def test_selecting_a_layer_chooses_its_query(bench: Any) -> None:
+    first, _second = bench.ask("the red disc"), bench.ask("the disc")
+    bench.viewer.layers.selection.active = first
+    assert bench.dock.track_list.currentRow() == 0
+
+
+@pytest.mark.parametrize("key", ["C", "K", "Shift-S", "N", "Shift-N"])
+def test_keys_are_bound_on_our_layer_only(bench: Any, key: str) -> None:
+    layer = bench.ask()
+    other = bench.viewer.add_labels(np.zeros((12, 32, 48), int))
+    assert key in {str(bound).replace("+", "-") for bound in layer.keymap}
+    assert not other.keymap
+
+
+def test_next_frame_to_check_is_the_corrected_one(bench: Any) -> None:
+    layer = bench.ask()
+    stroke(layer, 9)
+    bench.go_to(2)
+    bench.presenter.review_next(layer)
+    assert bench.viewer.dims.current_step[0] == 9
+
+
+def test_deleted_layer_leaves_the_session_alone_and_comes_back_when_chosen(bench: Any) -> None:
+    layer = bench.ask()
+    bench.viewer.layers.remove(layer)
+    bench.presenter.run("the disc")
+    bench.dock.track_list.setCurrentRow(0)
+    again = bench.viewer.layers.selection.active
+    assert again.name == "disc · the red disc"
+    np.testing.assert_array_equal(np.asarray(again.data) != 0, bench.video.masks)
+
+
+def test_deleting_the_image_ends_its_session_and_keeps_the_masks(bench: Any) -> None:
+    layer = bench.ask()
+    session = bench.presenter._desk.session
+    bench.viewer.layers.remove("disc")
+    assert not session.busy
+    assert not layer.keymap
+    assert bench.dock.track_list.count() == 0
+    stroke(layer, 3)
+    np.testing.assert_array_equal(np.asarray(layer.data)[3, 0:4, 0:4], 1)
+
+
+def test_image_can_be_asked_again_after_another_was_deleted(bench: Any) -> None:
+    bench.ask()
+    bench.viewer.layers.clear()
+    bench.add_video(name="again")
+    assert bench.ask().name == "again · the red disc"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        pytest.param(["still", "disc"], "disc", id="a-video-is-preferred"),
+        pytest.param(["disc", "still"], "disc", id="a-later-picture-does-not-take-over"),
+        pytest.param(["disc", "newer"], "newer", id="the-newest-video"),
+        pytest.param(["still"], "still", id="a-picture-when-there-is-nothing-else"),
+    ],
+)
+def test_chooser_picks_the_newest_video(make_bench: Callable[..., Any], names: list[str], expected: str) -> None:
+    bench = make_bench()
+    for name in names:
+        if name == "still":
+            bench.viewer.add_image(np.zeros((8, 8)), name=name)
+        else:
+            bench.add_video(name=name)
+    assert bench.dock.image_box.currentText() == expected
+
+
+def test_chooser_follows_renaming(bench: Any) -> None:
+    bench.viewer.layers["disc"].name = "renamed"
+    assert bench.dock.image_box.currentText() == "renamed"
+
+
+def test_picture_is_a_video_of_one_frame(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench()
+    bench.viewer.add_image(bench.video.pixels[0], rgb=True, name="still", scale=(2, 3))
+    layer = bench.ask()
+    assert layer.data.shape == (1, 32, 48)
+    np.testing.assert_allclose(layer.scale, (1, 2, 3))
+    np.testing.assert_array_equal(layer.data[0] != 0, bench.video.masks[0])
+
+
+def test_image_with_planes_is_followed_in_the_plane_in_view(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench()
+    volume = np.stack([bench.video.pixels[..., 0]] * 3, axis=1)
+    bench.viewer.add_image(volume, name="volume")
+    bench.viewer.dims.set_current_step(1, 2)
+    layer = bench.ask()
+    assert layer.name == "volume · plane 2 · the red disc"
+    assert "several planes" in bench.message or layer.data.shape == (12, 32, 48)
+
+
+def test_run_without_an_image_says_what_to_do(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench()
+    bench.presenter.run("the red disc")
+    assert "open one" in bench.message
+
+
+def test_empty_query_is_a_sentence_not_a_traceback(bench: Any) -> None:
+    bench.presenter.run("   ")
+    assert bench.message.startswith("⚠ ")
+    assert "Traceback" not in bench.message
+
+
+def test_error_of_the_model_is_shown_and_the_next_run_works(bench: Any) -> None:
+    def fail(frame: int) -> None:
+        raise RuntimeError("no memory left on the moon")
+
+    bench.segmenter.before_frame = fail
+    bench.ask()
+    assert "no memory left on the moon" in bench.message
+    bench.segmenter.before_frame = lambda frame: None
+    layer = bench.ask("the disc")
+    np.testing.assert_array_equal(np.asarray(layer.data) != 0, bench.video.masks)
+
+
+def test_unknown_words_are_told(bench: Any) -> None:
+    bench.ask("the red disc zigzagging")
+    assert "'zigzagging' is unknown" in bench.message
+
+
+def test_failing_callback_never_reaches_napari(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = bench.ask()
+    monkeypatch.setattr(type(bench.presenter._desk), "frame_in_view", lambda self: 1 / 0)
+    stroke(layer, 3)
+    bench.go_to(8)
+    bench.presenter.commit(layer)
+    assert "ZeroDivisionError" in bench.message
+
+
+def test_model_chosen_in_the_dock_is_used_from_the_next_run_on(bench: Any) -> None:
+    bench.ask()
+    bench.dock.device_box.setCurrentText("cpu")
+    bench.dock.model_chosen.emit(*bench.dock.model_choice)
+    bench.ask()
+    bench.ask()
+    assert bench.loads == [("compact", "auto"), ("compact", "cpu")]
+
+
+def test_model_sees_the_contrast_that_the_person_sees(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench()
+    image = bench.viewer.add_image(bench.video.pixels[..., 0], name="gray", contrast_limits=(0, 255))
+    bench.ask()
+    frames = bench.presenter._desk.frames
+    before = frames[0].max()
+    image.contrast_limits = (0, 220)
+    bench.presenter.run("the red disc")
+    assert (before, frames[0].max()) == (220, 255)
+
+
+def test_saved_project_opens_in_another_viewer_as_it_was(
+    bench: Any, make_bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = bench.ask()
+    stroke(layer, 5)
+    target = tmp_path / "saved"
+    monkeypatch.setattr(bench.dock, "ask_folder_to_save", lambda name: target)
+    bench.dock.save_requested.emit()
+    assert bench.message == f"Saved to {target}."
+    other = make_bench(ViewerModel())
+    other.add_video()
+    monkeypatch.setattr(other.dock, "ask_folder_to_open", lambda start: target)
+    other.dock.open_requested.emit()
+    assert other.viewer.layers[-1].name == "disc · the red disc"
+    np.testing.assert_array_equal(np.asarray(other.viewer.layers[-1].data), np.asarray(layer.data))
+
+
+def test_opening_something_else_as_a_project_is_a_sentence(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.dock, "ask_folder_to_open", lambda start: tmp_path)
+    bench.dock.open_requested.emit()
+    assert "project.json" in bench.message
+
+
+def test_closed_presenter_hears_nothing_more(bench: Any) -> None:
+    layer = bench.ask()
+    bench.presenter.close()
+    bench.presenter.close()
+    stroke(layer, 5)
+    bench.go_to(5)
+    bench.add_video(name="later")
+    assert bench.dock.image_box.currentText() == "disc"
+
+
+def test_dock_opened_again_takes_up_its_sessions(bench: Any, make_bench: Callable[..., Any]) -> None:
+    stroke(bench.ask(), 5)
+    duplicate = bench.viewer.add_labels(np.ones((12, 32, 48), int), metadata=dict(bench.viewer.layers[-1].metadata))
+    bench.presenter.close()
+    again = make_bench(bench.viewer)
+    names = [layer.name for layer in bench.viewer.layers]
+    assert sorted(names) == sorted(["disc", duplicate.name, "disc · the red disc"])
+    layer = bench.viewer.layers["disc · the red disc"]
+    assert layer.keymap
+    assert layer.data.owned_frames == (5,)
+    assert again.dock.track_list.item(0).text() == "the red disc"
+
+
+def test_dock_opens_although_the_folder_of_a_session_is_gone(bench: Any, make_bench: Callable[..., Any]) -> None:
+    import shutil
+
+    layer = bench.ask()
+    folder = bench.presenter._desk.session.folder
+    bench.presenter.close()
+    shutil.rmtree(folder)
+    again = make_bench(bench.viewer)
+    assert "project.json" in again.message
+    assert layer in bench.viewer.layers

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget, QFileDialog, QMainWindow, QPushButton
+
+from napari_virst.gui.widget import QueryRow, VirstWidget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def dock(qtbot: Any) -> VirstWidget:
+    dock = VirstWidget()
+    qtbot.addWidget(dock)
+    dock.set_images(["disc"], 0)
+    return dock
+
+
+def test_enter_in_the_query_field_runs(dock: VirstWidget, qtbot: Any) -> None:
+    qtbot.keyClicks(dock.query_edit, "the cell")
+    with qtbot.waitSignal(dock.run_requested) as asked:
+        qtbot.keyClick(dock.query_edit, Qt.Key.Key_Return)
+    assert asked.args == ["the cell"]
+
+
+@pytest.mark.parametrize(
+    ("images", "query", "can_run"),
+    [
+        pytest.param([], "the cell", False, id="no-image"),
+        pytest.param(["disc"], "  ", False, id="no-words"),
+        pytest.param(["disc"], "the cell", True, id="both"),
+    ],
+)
+def test_run_needs_an_image_and_words(
+    dock: VirstWidget, qtbot: Any, images: list[str], query: str, can_run: bool
+) -> None:
+    dock.set_images(images, 0 if images else -1)
+    dock.set_query(query)
+    assert dock.run_button.isEnabled() == can_run
+    with qtbot.assertNotEmitted(dock.run_requested) if not can_run else qtbot.waitSignal(dock.run_requested):
+        qtbot.keyClick(dock.query_edit, Qt.Key.Key_Return)
+
+
+def test_escape_in_the_dock_cancels(dock: VirstWidget, qtbot: Any) -> None:
+    with qtbot.waitSignal(dock.cancel_requested):
+        qtbot.keyClick(dock.query_edit, Qt.Key.Key_Escape)
+
+
+def test_cancel_button_works_only_during_a_run(dock: VirstWidget, qtbot: Any) -> None:
+    assert not dock.cancel_button.isEnabled()
+    dock.set_busy(True)
+    with qtbot.waitSignal(dock.cancel_requested):
+        dock.cancel_button.click()
+
+
+@pytest.mark.parametrize(
+    ("button", "key"),
+    [
+        ("commit_button", "(C)"),
+        ("absent_button", "(K)"),
+        ("repropagate_button", "(Shift+S)"),
+        ("next_button", "(N)"),
+        ("previous_button", "(Shift+N)"),
+    ],
+)
+def test_key_is_printed_on_the_button(dock: VirstWidget, button: str, key: str) -> None:
+    assert key in getattr(dock, button).text()
+
+
+def test_every_button_says_what_it_does(dock: VirstWidget) -> None:
+    assert all(button.toolTip() for button in dock.findChildren(QPushButton))
+
+
+def test_buttons_of_corrections_wait_for_a_query(dock: VirstWidget) -> None:
+    assert not dock.commit_button.isEnabled()
+    dock.set_tracks([QueryRow("a", "the cell", (1, 0, 0))], "a")
+    assert dock.commit_button.isEnabled()
+    assert not dock.repropagate_button.isEnabled()
+    dock.show_plan("frames 3–9, about 2 s")
+    assert dock.repropagate_button.isEnabled()
+
+
+@pytest.mark.parametrize(
+    ("button", "signal"),
+    [
+        ("commit_button", "commit_requested"),
+        ("absent_button", "absent_requested"),
+        ("repropagate_button", "repropagate_requested"),
+        ("next_button", "next_requested"),
+        ("previous_button", "previous_requested"),
+        ("save_button", "save_requested"),
+        ("open_button", "open_requested"),
+    ],
+)
+def test_button_emits_its_wish(dock: VirstWidget, qtbot: Any, button: str, signal: str) -> None:
+    dock.set_tracks([QueryRow("a", "the cell", (1, 0, 0))], "a")
+    dock.show_plan("frames 3–9")
+    with qtbot.waitSignal(getattr(dock, signal)):
+        getattr(dock, button).click()
+
+
+def test_choosing_a_query_emits_its_track(dock: VirstWidget, qtbot: Any) -> None:
+    dock.set_tracks([QueryRow("a", "the cell", (1, 0, 0)), QueryRow("b", "the other", (0, 1, 0))], "a")
+    with qtbot.waitSignal(dock.track_chosen) as chosen:
+        dock.track_list.setCurrentRow(1)
+    assert chosen.args == ["b"]
+
+
+def test_being_told_of_queries_is_no_wish(dock: VirstWidget, qtbot: Any) -> None:
+    with qtbot.assertNotEmitted(dock.track_chosen):
+        dock.set_tracks([QueryRow("a", "the cell", (1, 0, 0))], "a")
+
+
+def test_chosen_model_folder_is_kept_as_a_choice(
+    dock: VirstWidget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my-model"
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folder))
+    dock.model_box.activated.emit(dock.model_box.count() - 1)
+    assert dock.model_choice == (str(folder), "auto")
+    assert dock.model_box.currentText() == "my-model"
+
+
+def test_dismissed_folder_dialog_changes_nothing(dock: VirstWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    dock.model_box.activated.emit(dock.model_box.count() - 1)
+    assert dock.model_choice == ("compact", "auto")
+
+
+def test_message_line_shows_markup_as_text(dock: VirstWidget) -> None:
+    dock.show_message("<b>frame</b> & more", is_error=True)
+    assert dock.message_label.textFormat() == Qt.TextFormat.PlainText
+    assert dock.message_label.text() == "⚠ <b>frame</b> & more"
+
+
+def test_taken_out_of_its_dock_it_says_closed(qtbot: Any) -> None:
+    window, dock_widget, dock = QMainWindow(), QDockWidget(), VirstWidget()
+    qtbot.addWidget(window)
+    qtbot.addWidget(dock)
+    dock_widget.setWidget(dock)
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock_widget)
+    with qtbot.waitSignal(dock.closed):
+        dock.setParent(None)
+
+
+def test_controls_wake_neither_napari_nor_torch() -> None:
+    code = "import sys, napari_virst.gui.widget; print([m for m in ('napari', 'torch', 'dask') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_virst.model.windows import Window, WindowRule, cut, mask_tensor, paste
+
+
+def square(height: int, width: int, y: int, x: int, side: int) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    "window",
+    [Window.whole(60, 80), Window(10, 20, 32, 32), Window(-10, -12, 40, 40), Window(40, 60, 50, 50), Window(-20, -20, 140, 140)],
+    ids=["whole-frame", "inside", "beyond-top-left", "beyond-bottom-right", "around-the-frame"],
+)
+def test_a_mask_survives_the_way_through_a_window(window):
+    mask = square(60, 80, 18, 26, 16) | square(60, 80, 45, 65, 10)
+    inside = np.zeros_like(mask)
+    inside[max(0, window.y0) : window.y0 + window.height, max(0, window.x0) : window.x0 + window.width] = True
+    logits = mask_tensor(mask, window, 160, torch.device("cpu"))[0, 0] * 20 - 10
+    back = paste(logits, window, 60, 80)
+    union = np.count_nonzero(back | (mask & inside))
+    assert np.count_nonzero(back & mask) >= 0.9 * union
+    assert not (back & ~inside).any()
+
+
+@given(st.integers(-90, 90), st.integers(-90, 90), st.integers(32, 120))
+def test_every_window_gives_the_asked_size(y0, x0, side):
+    image = torch.rand(1, 3, 60, 80)
+    assert cut(image, Window(y0, x0, side, side), 16, 0.5).shape == (1, 3, 16, 16)
+    assert paste(torch.zeros(4, 4), Window(y0, x0, side, side), 60, 80).shape == (60, 80)
+
+
+def test_beyond_the_frame_is_filled():
+    out = cut(torch.ones(1, 1, 10, 10), Window(-40, -40, 32, 32), 8, 0.25)
+    torch.testing.assert_close(out, torch.full_like(out, 0.25))
+
+
+def test_window_follows_the_box():
+    window = WindowRule().around(square(200, 200, 80, 100, 40))
+    assert window is not None
+    assert window.centre == pytest.approx((99.5, 119.5), abs=1)
+    assert window.height == pytest.approx(1.7 * 40, abs=2)
+
+
+def test_specks_do_not_move_the_window():
+    mask = square(200, 200, 80, 100, 40)
+    mask[5, 5] = True
+    assert WindowRule().around(mask) == WindowRule().around(square(200, 200, 80, 100, 40))
+
+
+def test_lost_object_widens_the_window_up_to_a_limit():
+    rule, window = WindowRule(), Window(50, 50, 40, 40)
+    assert rule.grown(window, (200, 200)).height == 50
+    for _ in range(30):
+        window = rule.grown(window, (200, 200))
+    assert window.height == 260
+
+
+def test_empty_mask_has_no_window():
+    assert WindowRule().around(np.zeros((20, 20), bool)) is None
