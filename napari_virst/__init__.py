@@ -23,7 +23,15 @@ _LAZY = {
     "VirstProcessor": "napari_virst.model.processing",
 }
 
-__all__ = ["AnnotationSession", "VirstConfig", "VirstModel", "VirstProcessor", "__version__", "load_segmenter", "open_video"]
+__all__ = [
+    "AnnotationSession",
+    "VirstConfig",
+    "VirstModel",
+    "VirstProcessor",
+    "__version__",
+    "load_segmenter",
+    "open_video",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes have no common type

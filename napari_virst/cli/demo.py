@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from napari_virst.session.session import AnnotationSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -50,11 +50,13 @@ class DemoReport:
 
     def show(self) -> None:
         """Print one screen."""
-        STDOUT.print(f'Asked      “{self.query}” of {self.num_frames} frames')
+        STDOUT.print(f"Asked      “{self.query}” of {self.num_frames} frames")
         STDOUT.print(f"First mask {self.seconds_to_first_mask:.1f} s after asking, the model's start included")
         STDOUT.print(f"Agreement  {self.mean_j_asked:.2f} with the true masks (mean IoU)")
         STDOUT.print(f"Corrected  frame {self.corrected_frame}; recomputed {self.recomputed}")
-        STDOUT.print(f"Followed   {self.num_frames_changed} other frames changed; agreement now {self.mean_j_corrected:.2f}")
+        STDOUT.print(
+            f"Followed   {self.num_frames_changed} other frames changed; agreement now {self.mean_j_corrected:.2f}"
+        )
         STDOUT.print(f"Masks      {self.labels}")
         STDOUT.print(f"Look at    {self.overlay}")
         STDOUT.print(f"Project    {self.project} (open it again in napari)")
@@ -87,7 +89,7 @@ def run_headless(out: Path, wake: Callable[[], Segmenter], query: str | None = N
     folder = _fresh(out / "project")
     with open_video(sample.frames, name=sample.name) as video, video.reader() as frames:
         session = AnnotationSession(frames, wake, InlineRunner(), folder, video_name=sample.name)
-        session.frame_changed.connect(lambda *_: first_mask_s or first_mask_s.append(time.monotonic() - start_s))
+        session.frame_changed.connect(lambda *_: first_mask_s.append(time.monotonic() - start_s))
         problems: list[str] = []
         session.failed.connect(problems.append)
         session.notice.connect(note)
@@ -165,4 +167,3 @@ def _fresh(folder: Path) -> Path:
     while candidate.exists():
         candidate, count = folder.with_name(f"{folder.name}-{count}"), count + 1
     return candidate
-

@@ -9,7 +9,18 @@ from typing import Any
 
 from napari_virst.cli.report import STDERR, STDOUT
 
-PACKAGES = ("napari-virst", "torch", "transformers", "napari", "PySide6-Essentials", "numpy", "dask", "tifffile", "zarr", "av")
+PACKAGES = (
+    "napari-virst",
+    "torch",
+    "transformers",
+    "napari",
+    "PySide6-Essentials",
+    "numpy",
+    "dask",
+    "tifffile",
+    "zarr",
+    "av",
+)
 BYTES_PER_GB = 1e9
 # Weights in bfloat16 (7.9 billion numbers, docs/model.md) and what one grounding of 32 frames needs on top.
 OFFICIAL_WEIGHTS_GB = 15.9

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,8 +55,9 @@ def run() -> None:
 
 
 def wake(model: str, device: str) -> Callable[[], Segmenter]:
-    """Return a function that loads the model when it is first needed."""
+    """Return a function that loads the model when it is first needed, once."""
 
+    @cache
     def load() -> Segmenter:
         from napari_virst.engine.predictor import load_segmenter
 
@@ -69,7 +71,9 @@ def wake(model: str, device: str) -> Callable[[], Segmenter]:
 def segment(
     video: Annotated[str, typer.Argument(help="Movie, TIFF, OME-Zarr, image, or folder of images.")],
     query: Annotated[str | None, typer.Argument(help='What to follow, e.g. "the red circle".')] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for label stacks and the summary.")] = Path("virst-out"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for label stacks and the summary.")] = Path(
+        "virst-out"
+    ),
     more_queries: Annotated[list[str] | None, typer.Option("-q", "--query", help="One more query.")] = None,
     correct: Annotated[
         list[str] | None, typer.Option("--correct", help="FRAME=MASK: a mask you vouch for, or FRAME=absent.")
@@ -99,9 +103,7 @@ def segment(
         for remark in opened.notes:
             note(remark)
         anchors = work.read_anchors(corrections, opened.shape, label)
-        summary = work.segment(
-            frames, queries, anchors, wake(model, device), out, video_name=opened.name, region=area
-        )
+        summary = work.segment(frames, queries, anchors, wake(model, device), out, video_name=opened.name, region=area)
     if as_json:
         print_json({"out": str(out), **asdict(summary)})
     else:
@@ -132,7 +134,9 @@ def _print_summary(summary: object, out: Path) -> None:
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("virst-demo"),
     query: Annotated[str | None, typer.Option("-q", "--query", help="Another question about the sample.")] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="Do not open a window even if there is a display.")] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Do not open a window even if there is a display.")
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -168,7 +172,9 @@ def info(
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, e.g. compact_cpu.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; a run begun there goes on.")],
-    export: Annotated[Path | None, typer.Option(help="Write the averaged weights as a model folder at the end.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the averaged weights as a model folder at the end.")
+    ] = None,
     num_threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
 ) -> None:
     """Train on procedural scenes; stop with Ctrl+C and run again to go on."""

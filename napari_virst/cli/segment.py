@@ -85,7 +85,9 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """Write ``summary.json``."""
-        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / "summary.json").write_text(
+            json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_anchors(
@@ -142,7 +144,7 @@ def file_name(query: Query, taken: set[str]) -> str:
     return name
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the person asked for it
+class Interrupted(Exception):
     """Ctrl+C was pressed; what was finished is in the spool."""
 
 

@@ -35,7 +35,7 @@ class MaskSpool:
 
     def put(self, frame: int, mask: NDArray[np.bool_]) -> None:
         """Keep the mask of a frame; the last one counts."""
-        self._packed[frame] = zlib.compress(np.packbits(mask), level=1)
+        self._packed[frame] = zlib.compress(np.packbits(mask).tobytes(), level=1)
         self._areas[frame] = int(np.count_nonzero(mask))
 
     def get(self, frame: int) -> NDArray[np.bool_]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from napari_virst.errors import CheckpointError, DeviceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_virst.model.processing import VirstProcessor
     from napari_virst.model.virst import VirstModel
 
@@ -60,9 +64,10 @@ def load_model(model: str | Path = BUNDLED) -> tuple[VirstModel, VirstProcessor,
     from napari_virst.model.virst import VirstModel
 
     try:
-        virst, report = VirstModel.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        with _no_progress_bar():
+            virst, report = VirstModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
         processor = VirstProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f'The model in "{folder}" cannot be loaded: {error}') from error
@@ -73,6 +78,18 @@ def load_model(model: str | Path = BUNDLED) -> tuple[VirstModel, VirstProcessor,
             "convert or download the model again."
         )
     return virst, processor, BUNDLED if str(model) == BUNDLED else folder.name
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers' own progress bar off the terminal: ours says "waking the model"."""
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def _check_folder(folder: Path) -> None:

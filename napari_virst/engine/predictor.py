@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +41,7 @@ class PredictorOptions:
 
     follow_with_windows: bool = True
     """Decode inside a window around the object instead of the whole frame."""
-    window_rule: WindowRule = WindowRule()
+    window_rule: WindowRule = field(default_factory=WindowRule)
     presence_threshold: float = 0.5
     """A query whose presence stays below this on every sampled frame is answered "not in this video"."""
     agreement_iou: float = 0.3
@@ -104,7 +104,8 @@ class Predictor:
 
     @property
     def _torch_device(self) -> torch.device:
-        return next(self._model.parameters()).device
+        device: torch.device = next(self._model.parameters()).device
+        return device
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """Return the words of ``text`` that the model has never seen."""
@@ -114,7 +115,8 @@ class Predictor:
         """Compute the frames of ``job.span``; see :meth:`napari_virst.engine.protocol.Segmenter.run`."""
         if not job.query.text and not job.anchors:
             raise QueryError(
-                "A track must have words or a mask to follow; got neither; type a query, or paint the object on one frame."
+                "A track must have words or a mask to follow; got neither; "
+                "type a query, or paint the object on one frame."
             )
         try:
             yield from self._run(frames, job, should_stop)
@@ -205,9 +207,7 @@ class Predictor:
     def _start(self, frames: Frames, anchors: tuple[Anchor, ...]) -> _Track:
         """Put the user anchors into memory."""
         config = self._model.config
-        memory = ObjectMemory(
-            frames.shape[0], max_anchors=config.max_anchors, num_fifo_frames=config.num_fifo_frames
-        )
+        memory = ObjectMemory(frames.shape[0], max_anchors=config.max_anchors, num_fifo_frames=config.num_fifo_frames)
         whole = Window.whole(*frames.shape[1:3])
         seen = [a for a in anchors if not a.is_absent]
         track = _Track(memory, {a.frame: a.mask for a in anchors}, whole)
@@ -222,7 +222,9 @@ class Predictor:
         self, frames: Frames, track: _Track, grounded: tuple[GroundedFrame, ...], job: Job
     ) -> list[GroundedFrame]:
         """Choose, check against the user's evidence, and remember the model anchors."""
-        spread = [grounded[i] for i in spread_anchors(len(grounded), self._model.config.num_anchors)] if grounded else []
+        spread = (
+            [grounded[i] for i in spread_anchors(len(grounded), self._model.config.num_anchors)] if grounded else []
+        )
         present = [g for g in grounded if g.presence > self._options.presence_threshold and g.mask.any()]
         chosen = [g for g in spread if g in present] or present[:1]
         users = set(track.memory.anchor_frames)
@@ -240,8 +242,8 @@ class Predictor:
         features = self._encode(frames, grounded.frame, window)
         decoded = self._model.segmenter.decode_tracked(features, track.memory.view(grounded.frame))
         mask = paste(decoded.low_res_B1hw[0, 0], window, *frames.shape[1:3])
-        union = np.count_nonzero(mask | grounded.mask)
-        return union > 0 and np.count_nonzero(mask & grounded.mask) / union >= self._options.agreement_iou
+        union = int(np.count_nonzero(mask | grounded.mask))
+        return int(np.count_nonzero(mask & grounded.mask)) >= self._options.agreement_iou * max(1, union)
 
     def _remember_given(self, frames: Frames, track: _Track, anchor: Anchor, window: Window) -> None:
         segmenter = self._model.segmenter
@@ -302,7 +304,8 @@ class Predictor:
 
     def _encode(self, frames: Frames, frame: int, window: Window) -> ImageFeatures:
         pixels = self._normalised(self._tensor(frames[frame]), self._model.config.segmenter_config.image_size, window)
-        return self._model.segmenter.encode(pixels)
+        features: ImageFeatures = self._model.segmenter.encode(pixels)
+        return features
 
     def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
         """(H, W, 3) uint8 to (1, 3, H, W) float, 0…1."""
@@ -315,7 +318,9 @@ class Predictor:
         return self._processor.normalise(cut(image_13HW, window, size, fill=0.46))
 
 
-def load_segmenter(model: str | Path = "compact", device: str = "auto", options: PredictorOptions | None = None) -> Predictor:
+def load_segmenter(
+    model: str | Path = "compact", device: str = "auto", options: PredictorOptions | None = None
+) -> Predictor:
     """Wake torch and load a model, ready to follow.
 
     Parameters

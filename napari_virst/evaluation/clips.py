@@ -63,7 +63,9 @@ class AnnotatedClip:
     def __init__(self, folder: Path) -> None:
         meta_file = folder / "meta.json"
         if not meta_file.is_file():
-            raise InputError(f'A clip must be a folder with a meta.json; got "{folder}"; give one clip, or a folder of clips.')
+            raise InputError(
+                f'A clip must be a folder with a meta.json; got "{folder}"; give one clip, or a folder of clips.'
+            )
         meta = json.loads(meta_file.read_text(encoding="utf-8"))
         self.name = folder.name
         self.video = folder / "frames" if (folder / "frames").is_dir() else next(folder.glob("video.*"))
@@ -93,7 +95,9 @@ def find_clips(folder: Path) -> list[AnnotatedClip]:
     return clips
 
 
-def follow_object(segmenter: Segmenter, frames: Frames, clip: AnnotatedClip, item: ClipObject) -> tuple[list[float], list[float]]:
+def follow_object(
+    segmenter: Segmenter, frames: Frames, clip: AnnotatedClip, item: ClipObject
+) -> tuple[list[float], list[float]]:
     """Follow one object from its first frame on; return J per annotated frame, and J of copying the first mask."""
     shape = frames.shape[1:3]
     first = clip.mask(item.first_frame, item.label, shape)
@@ -123,4 +127,12 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-__all__ = ["AnnotatedClip", "ClipObject", "ClipScore", "find_clips", "follow_object", "mean_region_similarity", "score_clip"]
+__all__ = [
+    "AnnotatedClip",
+    "ClipObject",
+    "ClipScore",
+    "find_clips",
+    "follow_object",
+    "mean_region_similarity",
+    "score_clip",
+]

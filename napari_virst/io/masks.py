@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -256,12 +256,13 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _temporary_beside(path: Path) -> Path:
+    """Make an empty file of a free name; not by tempfile, whose files nobody else may read."""
+    temporary = path.absolute().with_name(f".{path.stem}-{uuid4().hex[:12]}.tif")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tif", dir=path.absolute().parent)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise MaskError(f"Labels must be written to a folder that exists; got {path}; choose another place.") from error
-    os.close(handle)
-    return Path(name)
+    return temporary
 
 
 def _checked_frames(frames: Iterator[NDArray[Any]], shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint16]]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,8 +33,8 @@ def blend(image: NDArray[np.uint8], mask: NDArray[np.bool_], rgb: tuple[int, int
 
 def write_overlay(
     path: Path,
-    frames: Sequence[NDArray[np.uint8]],
-    masks: Sequence[NDArray[np.bool_]],
+    frames: Iterable[NDArray[np.uint8]],
+    masks: Iterable[NDArray[np.bool_]],
     *,
     corrected_frames: Collection[int] = (),
     frame_ms: int = 80,
@@ -57,9 +57,9 @@ def write_overlay(
     """
 
     def pictures() -> Iterator[Image.Image]:
-        for number, mask in enumerate(masks):
+        for number, (image, mask) in enumerate(zip(frames, masks, strict=True)):
             rgb = CORRECTED_RGB if number in corrected_frames else MASK_RGB
-            picture = Image.fromarray(blend(frames[number], np.asarray(mask), rgb))
+            picture = Image.fromarray(blend(image, np.asarray(mask), rgb))
             picture.thumbnail((max_side_px, max_side_px))
             yield picture
 

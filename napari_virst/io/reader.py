@@ -16,6 +16,8 @@ from napari_virst.io._frame_cache import FrameCache
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -173,6 +175,14 @@ class FrameReader:
                 rgb = self._display.to_rgb(self._frames.frame(number))
                 self._cache.put(number, rgb)
             return rgb.copy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the file; reading raises from now on. Closing twice does nothing."""

@@ -39,6 +39,8 @@ _DROPPED: tuple[tuple[str, str], ...] = (
 _POINT = re.compile(r"sam_prompt_encoder\.point_embeddings\.(\d)\.weight")
 _GAUSSIAN = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
+_HEADS = r"sam_mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers"
+
 # SAM 2.1 as published -> transformers' blocks, with memory parts under `readout`.
 _SAM: tuple[tuple[str, str], ...] = (
     (r"image_encoder\.trunk\.patch_embed\.proj\.", "vision_encoder.backbone.patch_embed.projection."),
@@ -48,7 +50,7 @@ _SAM: tuple[tuple[str, str], ...] = (
     (r"image_encoder\.trunk\.", "vision_encoder.backbone."),
     (r"image_encoder\.neck\.convs\.(\d+)\.conv\.", r"vision_encoder.neck.convs.\1."),
     (r"memory_attention\.norm\.", "readout.memory_attention.layer_norm."),
-    (r"memory_attention\.(layers\.\d+)\.(self_attn|cross_attn_image)\.out_proj\.", r"readout.memory_attention.\1.\2.o_proj."),
+    (r"memory_attention\.(layers\.\d+\.\w+)\.out_proj\.", r"readout.memory_attention.\1.o_proj."),
     (r"memory_attention\.(layers\.\d+)\.norm(\d)\.", r"readout.memory_attention.\1.layer_norm\2."),
     (r"memory_attention\.", "readout.memory_attention."),
     (r"memory_encoder\.mask_downsampler\.encoder\.12\.", "readout.memory_encoder.mask_downsampler.final_conv."),
@@ -57,7 +59,7 @@ _SAM: tuple[tuple[str, str], ...] = (
     (r"memory_encoder\.fuser\.(layers\.\d+)\.gamma$", r"readout.memory_encoder.memory_fuser.\1.scale"),
     (r"memory_encoder\.fuser\.(layers\.\d+)\.dwconv\.", r"readout.memory_encoder.memory_fuser.\1.depthwise_conv."),
     (r"memory_encoder\.fuser\.(layers\.\d+)\.norm\.", r"readout.memory_encoder.memory_fuser.\1.layer_norm."),
-    (r"memory_encoder\.fuser\.(layers\.\d+)\.pwconv(\d)\.", r"readout.memory_encoder.memory_fuser.\1.pointwise_conv\2."),
+    (r"memory_encoder\.fuser\.(layers\.\d)\.pwconv(\d)\.", r"readout.memory_encoder.memory_fuser.\1.pointwise_conv\2."),
     (r"sam_prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
     (r"sam_prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
     (r"sam_prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
@@ -72,9 +74,9 @@ _SAM: tuple[tuple[str, str], ...] = (
     (r"sam_mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
     (r"sam_mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
     (r"sam_mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
-    (r"sam_mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.0\.", r"mask_decoder.\1.proj_in."),
-    (r"sam_mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.1\.", r"mask_decoder.\1.layers.0."),
-    (r"sam_mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.2\.", r"mask_decoder.\1.proj_out."),
+    (_HEADS + r"\.0\.", r"mask_decoder.\1.proj_in."),
+    (_HEADS + r"\.1\.", r"mask_decoder.\1.layers.0."),
+    (_HEADS + r"\.2\.", r"mask_decoder.\1.proj_out."),
     (r"sam_mask_decoder\.", "mask_decoder."),
     (r"obj_ptr_proj\.layers\.0\.", "readout.object_pointer_proj.proj_in."),
     (r"obj_ptr_proj\.layers\.1\.", "readout.object_pointer_proj.layers.0."),
@@ -100,7 +102,9 @@ def read_published(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, zipfile errors …
-        raise CheckpointError(f'"{path}" must be a checkpoint of tensors alone; it cannot be read safely: {error}') from error
+        raise CheckpointError(
+            f'"{path}" must be a checkpoint of tensors alone; it cannot be read safely: {error}'
+        ) from error
     state = content.get("model_state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         raise CheckpointError(f'"{path}" must hold a "model_state_dict"; it does not; give the authors\' checkpoint.')

@@ -56,7 +56,7 @@ class VideoTowerConfig(PreTrainedConfig):
         layer_norm_eps: float = 1e-6,
         final_layer_norm_eps: float = 1e-12,
         num_tokens_per_clip: int = 64,
-        **kwargs: Any,  # noqa: ANN401 - handed on to transformers
+        **kwargs: Any,
     ) -> None:
         if image_size % patch_size:
             raise InputError(
@@ -116,7 +116,7 @@ class FusionConfig(PreTrainedConfig):
         use_initial_fusion: bool = False,
         feed_forward_ratio: int = 4,
         initial_gate: float = 0.0,
-        **kwargs: Any,  # noqa: ANN401 - handed on to transformers
+        **kwargs: Any,
     ) -> None:
         self.num_st_tokens = num_st_tokens
         self.num_downsamples = num_downsamples
@@ -129,7 +129,7 @@ class FusionConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-def qwen2_config(*, rope_theta: float = 1_000_000.0, **sizes: Any) -> Qwen2Config:  # noqa: ANN401 - handed on
+def qwen2_config(*, rope_theta: float = 1_000_000.0, **sizes: Any) -> Qwen2Config:
     """Return a Qwen2 configuration whose rotary base is written down.
 
     Left out, transformers 5 silently takes a base of 10 000, while Qwen2 was trained with 1 000 000.
@@ -188,7 +188,7 @@ class VirstConfig(PreTrainedConfig):
         num_anchors: int | None = None,
         max_anchors: int = 3,
         num_fifo_frames: int = 6,
-        **kwargs: Any,  # noqa: ANN401 - handed on to transformers
+        **kwargs: Any,
     ) -> None:
         self.video_config = _part(VideoTowerConfig, video_config)
         self.text_config = official_text_config() if text_config is None else _part(Qwen2Config, text_config)

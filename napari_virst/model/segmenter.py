@@ -93,7 +93,9 @@ class Segmenter(nn.Module):
             levels.append(level_BCHW)
         return levels[-num_levels:][::-1]
 
-    def decode_prompted(self, features: ImageFeatures, prompts_BNC: Tensor, previous_B1hw: Tensor | None = None) -> Decoded:
+    def decode_prompted(
+        self, features: ImageFeatures, prompts_BNC: Tensor, previous_B1hw: Tensor | None = None
+    ) -> Decoded:
         """Decode a model anchor from ST prompts, without memory.
 
         ``previous_B1hw`` are the logits of an earlier answer on the same frame, fed back as a dense prompt.

@@ -22,7 +22,7 @@ class SegmenterConfig(PreTrainedConfig):
     memory_readout
         How a frame reads its memory. ``"attention"``: SAM 2's memory attention with object pointers.
         ``"affinity"``: keys from the image alone, shared by query and memory, a learned distance bias, the mask
-        only in the values; learns from scratch many times faster (measured in ``docs/decisions/0003-memory-readout.md``).
+        only in the values; learns from scratch many times faster (``docs/decisions/0003-memory-readout.md``).
     affinity_num_heads, affinity_key_dim, affinity_value_dim
         Sizes of the affinity readout; the dims are per head.
     round_memory_to_bf16
@@ -70,26 +70,28 @@ class SegmenterConfig(PreTrainedConfig):
         channels, stride = 128, 8
         backbone = ConvBackboneConfig()
         cells = image_size // stride
-        sam2 = _sam2_config({
-            "image_size": image_size,
-            "vision_config": {
-                "model_type": "sam2_vision_model",
-                "backbone_config": backbone.to_dict(),
-                "backbone_channel_list": backbone.num_channels_per_stage[::-1],
-                "backbone_feature_sizes": [[cells * 4] * 2, [cells * 2] * 2, [cells] * 2],
-                "fpn_hidden_size": channels,
-                "fpn_top_down_levels": [2, 3],
-                "num_feature_levels": 3,
-            },
-            "prompt_encoder_config": {"hidden_size": channels, "image_size": image_size, "patch_size": stride},
-            "mask_decoder_config": {
-                "hidden_size": channels,
-                "mlp_dim": 256,
-                "num_attention_heads": 4,
-                "iou_head_hidden_dim": 128,
-            },
-            "memory_attention_rope_feat_sizes": [cells, cells],
-        })
+        sam2 = _sam2_config(
+            {
+                "image_size": image_size,
+                "vision_config": {
+                    "model_type": "sam2_vision_model",
+                    "backbone_config": backbone.to_dict(),
+                    "backbone_channel_list": backbone.num_channels_per_stage[::-1],
+                    "backbone_feature_sizes": [[cells * 4] * 2, [cells * 2] * 2, [cells] * 2],
+                    "fpn_hidden_size": channels,
+                    "fpn_top_down_levels": [2, 3],
+                    "num_feature_levels": 3,
+                },
+                "prompt_encoder_config": {"hidden_size": channels, "image_size": image_size, "patch_size": stride},
+                "mask_decoder_config": {
+                    "hidden_size": channels,
+                    "mlp_dim": 256,
+                    "num_attention_heads": 4,
+                    "iou_head_hidden_dim": 128,
+                },
+                "memory_attention_rope_feat_sizes": [cells, cells],
+            }
+        )
         return cls(sam2_config=sam2, memory_readout="affinity")
 
 

@@ -88,7 +88,9 @@ class VirstModel(PreTrainedModel):
         batch, num_frames = pixels_BT3SS.shape[:2]
         per_clip = self.config.video_config.num_frames_per_clip
         if num_frames % per_clip:
-            raise ValueError(f"The number of sampled frames must be a multiple of {per_clip}; got {num_frames}; repeat the last one.")
+            raise ValueError(
+                f"The number of sampled frames must be a multiple of {per_clip}; got {num_frames}; repeat the last one."
+            )
         clips = pixels_BT3SS.reshape(batch * num_frames // per_clip, per_clip, *pixels_BT3SS.shape[2:])
         side = self.config.video_config.image_size
         if clips.shape[-1] != side:  # training draws scenes at several sizes
@@ -97,7 +99,9 @@ class VirstModel(PreTrainedModel):
         tokens_XVD = self.projector(self.video_tower(clips))
         return tokens_XVD.reshape(batch, -1, tokens_XVD.shape[-1])
 
-    def ground(self, visual_BVD: Tensor, ids_BL: Tensor, attention_mask_BL: Tensor | None, maps_BTCHW: Tensor) -> Grounding:
+    def ground(
+        self, visual_BVD: Tensor, ids_BL: Tensor, attention_mask_BL: Tensor | None, maps_BTCHW: Tensor
+    ) -> Grounding:
         """Turn a query into ST prompts for every segmentation frame.
 
         Parameters
@@ -117,7 +121,9 @@ class VirstModel(PreTrainedModel):
         hidden_BND = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL)
         return Grounding(*self.prompter(hidden_BND, maps_BTCHW))
 
-    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:
+    def forward(
+        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> Tensor:
         """Ground a query on every frame of one clip and decode each: (B, T, h, w) mask logits.
 
         A convenience for short clips at one size; long videos are run by :mod:`napari_virst.engine.predictor`.
@@ -127,7 +133,9 @@ class VirstModel(PreTrainedModel):
         maps_BTCHW = features.coarse_BCHW.unflatten(0, (batch, num_frames))
         grounding = self.ground(self.encode_clips(pixel_values), input_ids, attention_mask, maps_BTCHW)
         prompts_XNC = grounding.prompts_BNTC.transpose(1, 2).flatten(0, 1)
-        return self.segmenter.decode_prompted(features, prompts_XNC).low_res_B1hw.unflatten(0, (batch, num_frames))[:, :, 0]
+        return self.segmenter.decode_prompted(features, prompts_XNC).low_res_B1hw.unflatten(0, (batch, num_frames))[
+            :, :, 0
+        ]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,6 +22,7 @@ from napari_virst.training.steps import Alignment, Lesson, follow_step, ground_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -121,7 +121,8 @@ class Trainer:
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Run to the end of the recipe, saving as it goes; ``should_stop`` is asked before every step."""
         self.model.train()
-        start_s, running = time.monotonic(), {}
+        start_s = time.monotonic()
+        running: dict[str, float] = {}
         while self.step < self.recipe.num_steps and not should_stop():
             kind, loss, terms = self.train_step()
             for name, value in {"loss": loss, **terms}.items():
@@ -143,7 +144,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate_at(self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimiser.step()
         self.step += 1
@@ -176,7 +177,11 @@ class Trainer:
         return follow_step(self.model, lesson, self.recipe.loss_weights)
 
     def _log(self, running: dict[str, float], elapsed_s: float) -> None:
-        row = {"step": self.step, "elapsed_s": round(elapsed_s, 1), **{k: round(v, 4) for k, v in sorted(running.items())}}
+        row = {
+            "step": self.step,
+            "elapsed_s": round(elapsed_s, 1),
+            **{k: round(v, 4) for k, v in sorted(running.items())},
+        }
         logger.info("%s", row)
         with (self.out_dir / "log.csv").open("a", newline="") as file:
             csv.writer(file).writerow([json.dumps(row)])

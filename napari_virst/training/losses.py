@@ -30,8 +30,12 @@ class LossWeights:
     presence: float = 0.3
     alignment: float = 1.0
     """Weight of the training-only pointing task of :class:`~napari_virst.training.steps.Alignment`."""
-    spread: float = 0.1
-    """Share of the mean over candidates that is added to the best one, so that no candidate dies."""
+    best: float = 0.3
+    """Share of the best candidate's loss in the mask loss; the rest is the mean over all candidates.
+
+    With the best alone, as SAM trains, candidates turn into proposals for different objects and nothing presses
+    language to choose: after 800 steps best-of-three IoU was 0.61 on colour queries and the chosen one's 0.11.
+    """
 
 
 def segmentation_loss(decoded: Decoded, target_BHW: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, float]]:
@@ -57,7 +61,7 @@ def segmentation_loss(decoded: Decoded, target_BHW: Tensor, weights: LossWeights
     bce_BM = _focal_bce(logits_BMhw, target_Bhw)
     dice_BM = _dice(logits_BMhw, target_Bhw) * present_B[:, None]
     mask_BM = weights.bce * bce_BM + weights.dice * dice_BM
-    mask = mask_BM.amin(1).mean() + weights.spread * mask_BM.mean()
+    mask = weights.best * mask_BM.amin(1).mean() + (1 - weights.best) * mask_BM.mean()
     iou = _iou_loss(decoded.iou_BM.float(), logits_BMhw, target_Bhw, present_B)
     presence = F.binary_cross_entropy_with_logits(decoded.score_B.float(), present_B)
     total = mask + weights.iou * iou + weights.presence * presence

@@ -74,9 +74,10 @@ def ground_step(
 
 
 class Alignment(nn.Module):
-    """A short path from language to pixels, for training only: does a ST prompt point at the cells of its object?
+    """A short path from language to pixels, for training only.
 
-    Without it the only gradient to the language side passes the whole mask decoder, which is untrained too at first.
+    Does a ST prompt point at the cells of its object? Without it the only gradient to the language side passes the
+    whole mask decoder, which is untrained too at first.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -87,7 +88,7 @@ class Alignment(nn.Module):
 
     def forward(self, prompts_BNC: Tensor, maps_BCHW: Tensor, target_BSS: Tensor) -> Tensor:
         """Return the binary cross-entropy of cells against the true mask's share of each cell."""
-        share_BHW = F.adaptive_avg_pool2d(target_BSS[:, None], maps_BCHW.shape[-2:])[:, 0]
+        share_BHW = F.adaptive_avg_pool2d(target_BSS[:, None], (maps_BCHW.shape[-2], maps_BCHW.shape[-1]))[:, 0]
         point_BC = self.prompt(prompts_BNC.mean(1))
         cells_BCHW = self.cell(maps_BCHW)
         logits_BHW = torch.einsum("bc,bchw->bhw", point_BC, cells_BCHW) / cells_BCHW.shape[1] ** 0.5 + self.bias
@@ -104,7 +105,9 @@ def follow_step(
     return torch.stack([loss for loss, _ in losses]).mean(), terms
 
 
-def follow(segmenter: Segmenter, lesson: Lesson, *, max_anchors: int = 3, num_fifo_frames: int = 2) -> dict[int, Decoded]:
+def follow(
+    segmenter: Segmenter, lesson: Lesson, *, max_anchors: int = 3, num_fifo_frames: int = 2
+) -> dict[int, Decoded]:
     """Follow the true mask of frame 0 through the clip; the model's own answers go into memory."""
     batch, num_frames = lesson.pixels_BT3SS.shape[:2]
     all_features = _encode_time_major(segmenter, lesson.pixels_BT3SS)

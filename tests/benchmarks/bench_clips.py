@@ -1,6 +1,6 @@
 """Mask following on annotated clips: the first true mask is given, J beside copying it.
 
-    python tests/benchmarks/bench_clips.py DIR [--model compact] [--json]
+python tests/benchmarks/bench_clips.py DIR [--model compact] [--json]
 """
 
 from __future__ import annotations
@@ -34,10 +34,17 @@ def main() -> None:
         scores.append(score)
         if not options.json:
             seconds = time.monotonic() - start_s
-            print(f"| {score.name} | {score.num_frames} | {score.mean_j:.3f} | {score.mean_j_copy:.3f} | {seconds:.1f} |", flush=True)
+            print(
+                f"| {score.name} | {score.num_frames} | {score.mean_j:.3f} | {score.mean_j_copy:.3f} | {seconds:.1f} |",
+                flush=True,
+            )
     mean_j, mean_copy = (float(np.mean([getattr(s, name) for s in scores])) for name in ("mean_j", "mean_j_copy"))
     if options.json:
-        print(json.dumps({"mean_j": mean_j, "mean_j_copy": mean_copy, "clips": {s.name: asdict(s) for s in scores}}, indent=1))
+        print(
+            json.dumps(
+                {"mean_j": mean_j, "mean_j_copy": mean_copy, "clips": {s.name: asdict(s) for s in scores}}, indent=1
+            )
+        )
     else:
         print(f"| **mean** | | **{mean_j:.3f}** | **{mean_copy:.3f}** | |")
 

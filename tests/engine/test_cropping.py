@@ -9,7 +9,9 @@ from napari_virst.errors import InputError
 from napari_virst.records import Anchor, Job, Query, Span
 
 
-@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "0,0,4,40", "30,0,10,40"], ids=["three", "words", "thin", "upside-down"])
+@pytest.mark.parametrize(
+    "text", ["1,2,3", "a,b,c,d", "0,0,4,40", "30,0,10,40"], ids=["three", "words", "thin", "upside-down"]
+)
 def test_malformed_region_is_refused(text):
     with pytest.raises(InputError, match="y0,x0,y1,x1"):
         Region.parse(text)

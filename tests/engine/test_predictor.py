@@ -126,7 +126,7 @@ def test_a_saved_model_answers_as_before(shared_tiny_model, tiny_model_folder, v
 
 
 def test_missing_folder_says_what_to_give(tmp_path):
-    with pytest.raises(CheckpointError, match="config.json"):
+    with pytest.raises(CheckpointError, match=r"config\.json"):
         load_model(tmp_path / "nothing")
 
 

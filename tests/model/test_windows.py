@@ -17,7 +17,13 @@ def square(height: int, width: int, y: int, x: int, side: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "window",
-    [Window.whole(60, 80), Window(10, 20, 32, 32), Window(-10, -12, 40, 40), Window(40, 60, 50, 50), Window(-20, -20, 140, 140)],
+    [
+        Window.whole(60, 80),
+        Window(10, 20, 32, 32),
+        Window(-10, -12, 40, 40),
+        Window(40, 60, 50, 50),
+        Window(-20, -20, 140, 140),
+    ],
     ids=["whole-frame", "inside", "beyond-top-left", "beyond-bottom-right", "around-the-frame"],
 )
 def test_a_mask_survives_the_way_through_a_window(window):

@@ -91,7 +91,9 @@ def assert_same_answers(recording, answers, case, rounded):
 
 def test_image_features_at_three_levels(recording, features_of):
     frame = recording.model.segmenter.encode(
-        recording.processor.segmenter_pixels(recording.inputs["video_frames_u8"][recording.inputs["sam_frame_ids"][:1]], "prompter")
+        recording.processor.segmenter_pixels(
+            recording.inputs["video_frames_u8"][recording.inputs["sam_frame_ids"][:1]], "prompter"
+        )
     )
     for name, level in (("sam_fpn0_frame0", frame.fine_BCHW), ("sam_fpn1_frame0", frame.middle_BCHW)):
         if name in recording.outputs:

@@ -1,0 +1,160 @@
+"""The command line as a user types it, on a model small enough for a test."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from fixtures.frames import draw_moving_disc
+from PIL import Image
+from typer.testing import CliRunner
+
+from napari_virst.cli import main
+from napari_virst.errors import CheckpointError, MaskError, QueryError, SegmentationError, VideoError
+
+runner = CliRunner()
+NUM_FRAMES, HEIGHT, WIDTH = 6, 40, 56
+
+
+@pytest.fixture
+def video():
+    return draw_moving_disc(NUM_FRAMES, (HEIGHT, WIDTH), 7)
+
+
+@pytest.fixture
+def stack(video, tmp_path):
+    path = tmp_path / "disc.tif"
+    tifffile.imwrite(path, video.pixels[..., 0], metadata={"axes": "TYX"})
+    return path
+
+
+@pytest.fixture
+def first_mask(video, tmp_path):
+    path = tmp_path / "first.png"
+    Image.fromarray(video.masks[0].astype(np.uint8) * 255).save(path)
+    return path
+
+
+def segment(*arguments, model):
+    words = ["segment", *map(str, arguments), "--model", str(model), "--device", "cpu"]
+    return runner.invoke(main.app, words)
+
+
+def test_query_gives_a_label_stack_and_a_summary(stack, tiny_model_folder, tmp_path):
+    result = segment(stack, "the red circle", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    labels = tifffile.imread(tmp_path / "out" / "the-red-circle.tif")
+    assert labels.shape == (NUM_FRAMES, HEIGHT, WIDTH)
+    assert labels.dtype == np.uint16
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["shape"] == [NUM_FRAMES, HEIGHT, WIDTH]
+    assert [t["query"] for t in summary["tracks"]] == ["the red circle"]
+
+
+def test_json_is_the_only_thing_on_standard_output(stack, tiny_model_folder, tmp_path):
+    result = segment(stack, "the red giraffe", "-o", tmp_path / "out", "--json", model=tiny_model_folder)
+    content = json.loads(result.stdout)
+    assert content["tracks"][0]["unknown_words"] == ["giraffe"]
+    assert "'giraffe' is unknown" in result.stderr
+
+
+def test_a_given_mask_is_in_the_output_pixel_by_pixel(stack, first_mask, video, tiny_model_folder, tmp_path):
+    result = segment(stack, "--correct", f"0={first_mask}", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    labels = tifffile.imread(tmp_path / "out" / "object.tif")
+    np.testing.assert_array_equal(labels[0] > 0, video.masks[0])
+
+
+def test_two_queries_of_one_name_get_two_files(stack, tiny_model_folder, tmp_path):
+    result = segment(stack, "the circle", "-q", "The circle!", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.tif")) == ["the-circle-2.tif", "the-circle.tif"]
+
+
+def test_region_leaves_the_rest_empty(stack, first_mask, tiny_model_folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--correct", f"0={first_mask}", "--region", "10,0,30,40")
+    result = segment(stack, *arguments, "-o", out, model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    labels = tifffile.imread(out / "object.tif")[1:]
+    outside = np.ones((HEIGHT, WIDTH), bool)
+    outside[10:30, 0:40] = False
+    assert not labels[:, outside].any()
+
+
+def test_absent_frame_stays_empty(stack, first_mask, tiny_model_folder, tmp_path):
+    arguments = ("--correct", f"0={first_mask}", "--correct", "3=absent")
+    result = segment(stack, *arguments, "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    assert not tifffile.imread(tmp_path / "out" / "object.tif")[3].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], QueryError, "query"),
+        (["--correct", "zero.png"], MaskError, "FRAME=MASK"),
+        (["--correct", "99=absent"], MaskError, "beyond the last frame"),
+        (["--correct", "1=absent", "--correct", "1=absent"], MaskError, "given twice"),
+        (["a", "-q", "b", "--correct", "0=absent"], QueryError, "one query"),
+    ],
+    ids=["nothing-asked", "malformed", "beyond-the-end", "twice", "two-queries-one-mask"],
+)
+def test_wrong_arguments_are_explained(stack, tiny_model_folder, arguments, error, words):
+    result = segment(stack, *arguments, model=tiny_model_folder)
+    assert isinstance(result.exception, error)
+    assert words in str(result.exception)
+
+
+def test_missing_video_and_missing_model_are_told_apart(stack, tmp_path):
+    assert isinstance(segment(tmp_path / "no.mp4", "x", model="compact").exception, VideoError)
+    assert isinstance(segment(stack, "x", model=tmp_path / "none").exception, CheckpointError)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(VideoError("v"), 3), (MaskError("m"), 3), (CheckpointError("c"), 4), (SegmentationError("s"), 5)],
+    ids=["video", "mask", "model", "running"],
+)
+def test_exit_status_says_what_kind_of_error(error, status):
+    assert main.exit_status(error) == status
+
+
+def test_an_error_is_one_sentence_without_traceback(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["napari-virst", "segment", "nowhere.mp4", "x"])
+    with pytest.raises(SystemExit) as stop:
+        main.run()
+    assert stop.value.code == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Error:")
+    assert "Traceback" not in said
+
+
+def test_ctrl_c_keeps_finished_frames(stack, first_mask, tiny_model_folder, tmp_path, monkeypatch):
+    from napari_virst.engine.predictor import Predictor
+
+    whole = Predictor.run
+
+    def interrupted(self, frames, job, should_stop):
+        for number, result in enumerate(whole(self, frames, job, should_stop)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(Predictor, "run", interrupted)
+    result = segment(stack, "--correct", f"0={first_mask}", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 130
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["interrupted"]
+    assert summary["tracks"][0]["num_frames_done"] == 3
+    assert tifffile.imread(tmp_path / "out" / "object.tif").shape == (NUM_FRAMES, HEIGHT, WIDTH)
+
+
+def test_info_counts_parameters_and_words(tiny_model_folder):
+    result = runner.invoke(main.app, ["info", "--model", str(tiny_model_folder), "--json"])
+    facts = json.loads(result.stdout)
+    assert facts["model"]["num_parameters"] > 1e6
+    assert facts["versions"]["torch"]
+    assert "full_model_fits" in facts
