@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Tests are collected without packages (importlib mode); the shared drawings are imported as ``fixtures.<theme>``.
 sys.path.append(str(Path(__file__).parent))
 
-pytest_plugins = ["fixtures.frames", "fixtures.models", "fixtures.segmenter", "fixtures.study"]
+pytest_plugins = ["fixtures.frames", "fixtures.benchmarks", "fixtures.models", "fixtures.segmenter", "fixtures.study"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -24,7 +24,10 @@ def loaded_by(module: str) -> set[str]:
         "napari_virst.session.session",
         "napari_virst.engine.protocol",
         "napari_virst.engine.runner",
+        "napari_virst.evaluation.clips",
         "napari_virst.evaluation.metrics",
+        "napari_virst.evaluation.run",
+        "napari_virst.io.datasets",
         "napari_virst.cli.main",
     ],
 )

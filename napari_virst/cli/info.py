@@ -22,36 +22,36 @@ PACKAGES = (
     "av",
 )
 BYTES_PER_GB = 1e9
-# Weights in bfloat16 (7.9 billion numbers, docs/model.md) and what one grounding of 32 frames needs on top.
-OFFICIAL_WEIGHTS_GB = 15.9
-OFFICIAL_WORKING_GB = 4.0
 
 
 def collect(model: str) -> dict[str, Any]:
-    """Gather what there is to know; loads the model to count its parameters.
+    """Gather what there is to know; the model's parameters are counted from its sizes, its weights stay on disk.
 
     Raises
     ------
     CheckpointError
-        When the model cannot be loaded.
+        When there is no such model.
     """
     with STDERR.status("looking around"):
-        from napari_virst.engine.loading import load_model, pick_device
+        from napari_virst.engine.loading import BUNDLED, model_folder, pick_device, pick_dtype, read_config
+        from napari_virst.engine.preflight import count_parameters, memory_needs
 
-        virst, _, name = load_model(model)
-        num_parameters = sum(p.numel() for p in virst.parameters())
+        folder = model_folder(model)
+        config, device = read_config(folder), pick_device("auto")
+        num_parameters = count_parameters(config)
+        needs = memory_needs(config, pick_dtype("auto", device, config))
         return {
             "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "cpu": {"num_cores": os.cpu_count(), "memory_gb": _memory_gb()},
             "devices": _devices(),
-            "default_device": str(pick_device("auto")),
+            "default_device": str(device),
             "model": {
-                "name": name,
+                "name": BUNDLED if model == BUNDLED else folder.name,
                 "num_parameters": num_parameters,
-                "memory_gb": round(num_parameters * 4 / BYTES_PER_GB, 3),
-                "memory_readout": virst.config.segmenter_config.memory_readout,
-                "image_size_px": virst.config.segmenter_config.image_size,
-                "num_known_words": virst.config.text_config.vocab_size,
+                "memory_gb": round(needs.total_gb, 3),
+                "memory_readout": config.segmenter_config.memory_readout,
+                "image_size_px": config.segmenter_config.image_size,
+                "num_known_words": config.text_config.vocab_size,
             },
             "full_model_fits": _full_model_fits(),
         }
@@ -94,9 +94,8 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _full_model_fits() -> str:
-    needed = OFFICIAL_WEIGHTS_GB + OFFICIAL_WORKING_GB
+    from napari_virst.engine.preflight import preflight
+    from napari_virst.model.config import VirstConfig
+
     largest = max((d["memory_gb"] for d in _devices()), default=0.0)
-    if largest >= needed:
-        return f"fits in bfloat16 (needs about {needed:.0f} GB of GPU memory; you have {largest:.0f})"
-    have = f"you have {largest:.0f}" if largest else "you have no GPU"
-    return f"needs about {needed:.0f} GB of GPU memory in bfloat16; {have}; use the compact model"
+    return preflight(VirstConfig.official(), largest).line

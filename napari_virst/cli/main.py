@@ -1,4 +1,4 @@
-"""The command line: ``napari-virst demo | segment | info | train``.
+"""The command line: ``napari-virst demo | segment | explain | convert | evaluate | info | train``.
 
 Exit status: 0 done; 2 the command was typed wrongly; 3 the video, a mask or a query cannot be used; 4 the model or
 the device cannot be used; 5 the model failed while running; 130 stopped with Ctrl+C, finished frames kept.
@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
+from napari_virst.cli import evaluate
 from napari_virst.cli.report import STDERR, print_json
 from napari_virst.errors import CheckpointError, DeviceError, InputError, VirstError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_virst.engine.protocol import Segmenter
+    from napari_virst.engine.predictor import Predictor
 
 app = typer.Typer(
     name="napari-virst",
@@ -29,9 +31,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(evaluate.app)
 
 ModelOption = Annotated[str, typer.Option("--model", help='"compact" (bundled) or a model folder.')]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help='"default", or "reference" to run as the published code does; else as the model says.'
+    ),
+]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="bf16, fp16 or fp32; auto: as stored on a GPU, else fp32.")]
+QuantizeOption = Annotated[
+    str | None, typer.Option("--quantize", help="8bit or 4bit language model, where the whole does not fit on the GPU.")
+]
+OffloadOption = Annotated[
+    bool, typer.Option("--offload", help="Keep in main memory what does not fit on the GPU; slower.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -47,22 +63,30 @@ def run() -> None:
     try:
         app()
     except VirstError as error:
-        STDERR.print(f"[bold red]Error:[/] {error}", markup=True, soft_wrap=True)
+        STDERR.print("[bold red]Error:[/]", escape(str(error)), markup=True, soft_wrap=True)
         sys.exit(exit_status(error))
     except KeyboardInterrupt:
         STDERR.print("Stopped.")
         sys.exit(130)
 
 
-def wake(model: str, device: str) -> Callable[[], Segmenter]:
+def wake(
+    model: str,
+    device: str,
+    preset: str | None = None,
+    dtype: str = "auto",
+    quantize: str | None = None,
+    offload: bool = False,
+) -> Callable[[], Predictor]:
     """Return a function that loads the model when it is first needed, once."""
 
     @cache
-    def load() -> Segmenter:
-        from napari_virst.engine.predictor import load_segmenter
+    def load() -> Predictor:
+        from napari_virst.engine.predictor import PredictorOptions, load_segmenter
 
+        options = PredictorOptions(preset=preset)  # type: ignore[arg-type]  # checked there
         with STDERR.status("waking the model"):
-            return load_segmenter(model, device)
+            return load_segmenter(model, device, options, dtype=dtype, quantization=quantize, offload=offload)  # type: ignore[arg-type]
 
     return load
 
@@ -85,6 +109,10 @@ def segment(
     z: Annotated[str | None, typer.Option(help="Z plane number, max or mean.")] = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
+    preset: PresetOption = None,
+    dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    offload: OffloadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Follow a query, or a mask, through a video."""
@@ -103,7 +131,8 @@ def segment(
         for remark in opened.notes:
             note(remark)
         anchors = work.read_anchors(corrections, opened.shape, label)
-        summary = work.segment(frames, queries, anchors, wake(model, device), out, video_name=opened.name, region=area)
+        segmenter = wake(model, device, preset, dtype, quantize, offload)
+        summary = work.segment(frames, queries, anchors, segmenter, out, video_name=opened.name, region=area)
     if as_json:
         print_json({"out": str(out), **asdict(summary)})
     else:
@@ -151,6 +180,67 @@ def demo(
         print_json(asdict(report))
     else:
         report.show()
+
+
+@app.command()
+def explain(
+    video: Annotated[str, typer.Argument(help="Movie, TIFF, OME-Zarr, image, or folder of images.")],
+    question: Annotated[str, typer.Argument(help='A question, e.g. "What is the dog doing?".')],
+    model: ModelOption = "compact",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    offload: OffloadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question about a video in words; needs the full model."""
+    from napari_virst.io.video import open_video
+
+    with open_video(video) as opened, opened.reader() as frames:
+        answer = wake(model, device, None, dtype, quantize, offload)().explain(frames, question)
+    if as_json:
+        print_json({"video": opened.name, "question": question, "answer": answer})
+    else:
+        typer.echo(answer)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' file, e.g. virst.pt; no code in it is run.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; a conversion begun there goes on.")],
+    base: Annotated[
+        str | None, typer.Option(help="Folder or Hugging Face id of VideoChat-Flash, for what the checkpoint lacks.")
+    ] = None,
+    sam2: Annotated[str | None, typer.Option(help="File or Hugging Face id of SAM 2.1 large, likewise.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder, Hugging Face id or tokenizer.json; without it no text queries.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Sizes as JSON; those of the published model if left out.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32: of the weights that are written.")] = "bf16",
+    without_initial_fusion: Annotated[
+        bool, typer.Option("--without-initial-fusion", help="Accept files that lack the first fusion; write it off.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn the authors' checkpoint into a model folder."""
+    from napari_virst.cli.convert import run_conversion, show
+
+    report = run_conversion(
+        checkpoint,
+        out,
+        base=base,
+        sam2=sam2,
+        tokenizer=tokenizer,
+        config=config,
+        dtype=dtype,
+        without_initial_fusion=without_initial_fusion,
+    )
+    if as_json:
+        print_json({"out": str(out), **asdict(report)})
+    else:
+        show(report, out)
 
 
 @app.command()

@@ -40,7 +40,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def note(text: str) -> None:
     """Say something to the person, beside the results."""
-    STDERR.print(text)
+    STDERR.print(text, markup=False)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ class Presenter(QObject):
             self._choose_image(desk.image)
         track = desk.track_asked(text)
         if track is None:
-            track = desk.session.ask(text)
+            track = desk.session.ask(text, focus_frame=desk.frame_in_view())
         else:
             desk.session.run(track, focus_frame=desk.frame_in_view())
         self._select(track)

@@ -1,16 +1,19 @@
 """The published checkpoint's names, and how they become ours.
 
-Only names and tensors are handled here; the file is read with ``weights_only=True``, so that no code in it runs.
+Only names and tensors are handled here; files are opened in :mod:`napari_virst.model.tensor_files`, where no code in
+them runs, and written in :mod:`napari_virst.engine.conversion`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_virst.errors import CheckpointError
+from napari_virst.model.tensor_files import open_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +34,21 @@ _ROOMS: tuple[tuple[str, str], ...] = (
     (r"(?:model\.)?seg_model\.", "segmenter."),
 )
 
-_DROPPED: tuple[tuple[str, str], ...] = (
-    (r"lm_head\.", "no text is read; it is loaded only where an answer in words is asked for"),
-    (r"(?:model\.)?occ_predictor\.", "the published inference path never calls it"),
+_ROOMS_BACK: tuple[tuple[str, str], ...] = (
+    (r"language\.model\.", "model."),
+    (r"video_tower\.", "model.vision_tower.vision_tower.encoder."),
+    (r"projector\.", "model.mm_projector."),
+    (r"initial_fusion\.", "model.initial_seg_fusion_module."),
+    (r"prompter\.", "model.seg_prompter."),
 )
 
+_DROPPED: tuple[tuple[str, str], ...] = (
+    (r"lm_head\.", "no text is read; kept apart, in lm_head.safetensors, for answers in words"),
+    (r"(?:model\.)?occ_predictor\.", "the published inference path never calls it"),
+    (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$", "a fixed table; it is computed from the rotary base"),
+)
+
+POINT_EMBEDDING = "segmenter.prompt_encoder.point_embed.weight"
 _POINT = re.compile(r"sam_prompt_encoder\.point_embeddings\.(\d)\.weight")
 _GAUSSIAN = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
@@ -91,24 +104,93 @@ _SAM: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+def normalise(name: str) -> str:
+    """Return a checkpoint's name as the released code spells it, without the wrappers' marks.
+
+    Examples
+    --------
+    >>> normalise("module.base_model.model.model.layers.0.mlp.up_proj.base_layer.weight")
+    'model.layers.0.mlp.up_proj.weight'
+    >>> normalise("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight")
+    'model.layers.0.mlp.up_proj.lora_A.default.weight'
+    """
+    name = name.removeprefix("module.").removeprefix(PEFT_PREFIX).replace(".base_layer.", ".")
+    return re.sub(r"\.lora_([AB])\.weight$", r".lora_\1.default.weight", name)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a published tensor goes."""
+
+    targets: tuple[str, ...] = ()
+    """Names in :class:`VirstModel`; empty when the tensor is dropped."""
+    row: int | None = None
+    """The row that it is of the target, where several published tensors become one."""
+    dropped_because: str | None = None
+
+
+def place_of(name: str) -> Place | None:
+    """Look a normalised name up in the table; None when it is not there. LoRA matrices have no place of their own."""
+    if reason := next((why for pattern, why in _DROPPED if re.match(pattern, name)), None):
+        return Place(dropped_because=reason)
+    room = next((re.sub(f"^{a}", b, name) for a, b in _ROOMS if re.match(a, name)), None)
+    if room is None or ".lora_" in name:
+        return None
+    if not room.startswith("segmenter."):
+        return Place((room,))
+    inner = room.removeprefix("segmenter.")
+    if point := _POINT.fullmatch(inner):
+        return Place((POINT_EMBEDDING,), row=int(point[1]))
+    return Place(tuple(f"segmenter.{new}" for new in _rename_sam(inner)))
+
+
+def published_name(target: str) -> str:
+    """Return what the published checkpoint calls a tensor of :class:`VirstModel`; for messages.
+
+    Examples
+    --------
+    >>> published_name("prompter.seg_proj.weight")
+    'model.seg_prompter.seg_proj.weight'
+    """
+    for ours, theirs in _ROOMS_BACK:
+        if re.match(ours, target):
+            return re.sub(f"^{ours}", theirs, target)
+    inner = target.removeprefix("segmenter.")
+    if target == POINT_EMBEDDING:
+        inner = "sam_prompt_encoder.point_embeddings.0…3.weight"
+    elif inner.endswith("positional_embedding"):
+        inner = _GAUSSIAN
+    elif layer := re.fullmatch(
+        r"readout\.memory_encoder\.mask_downsampler\.layers\.(\d+)\.(conv|layer_norm)\.(\w+)", inner
+    ):
+        inner = f"memory_encoder.mask_downsampler.encoder.{3 * int(layer[1]) + (layer[2] != 'conv')}.{layer[3]}"
+    else:
+        pairs = [_inverse(a, b) for a, b in _SAM]
+        inner = next((re.sub(f"^{a}", b, inner) for a, b in pairs if re.match(a, inner)), inner)
+    return f"model.seg_model.{inner}"
+
+
+def _inverse(pattern: str, replacement: str) -> tuple[str, str]:
+    """Turn a rule of the table round: its groups move into the replacement's place, back references into theirs."""
+    groups = re.findall(r"\([^()]*\)", pattern)
+    back = re.sub(r"\\\.", ".", pattern).rstrip("$")
+    ahead = re.escape(replacement)
+    for number, group in enumerate(groups, 1):
+        ahead = ahead.replace(re.escape(f"\\{number}"), group)
+        back = back.replace(re.sub(r"\\\.", ".", group), f"\\g<{number}>", 1)
+    return ahead + ("$" if pattern.endswith("$") else ""), back
+
+
 def read_published(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a published checkpoint, without running any code that may be in it.
+    """Read the tensors of a published checkpoint by normalised name, without running any code that may be in it.
 
     Raises
     ------
     CheckpointError
         When the file is damaged, holds anything but tensors, or has no ``model_state_dict``.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, zipfile errors …
-        raise CheckpointError(
-            f'"{path}" must be a checkpoint of tensors alone; it cannot be read safely: {error}'
-        ) from error
-    state = content.get("model_state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state:
-        raise CheckpointError(f'"{path}" must hold a "model_state_dict"; it does not; give the authors\' checkpoint.')
-    return {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in state.items()}
+    source = open_checkpoint(path)
+    return {normalise(name): stored.read() for name, stored in source.tensors.items()}
 
 
 def merge_lora(state: Mapping[str, Tensor], scaling: float) -> dict[str, Tensor]:
@@ -120,14 +202,19 @@ def merge_lora(state: Mapping[str, Tensor], scaling: float) -> dict[str, Tensor]
         When a LoRA matrix has no partner or no weight to be folded into.
     """
     merged = {name: tensor for name, tensor in state.items() if ".lora_" not in name}
-    for name in [n for n in state if ".lora_A." in n]:
-        target = name.split(".lora_A.")[0] + ".weight"
-        partner = name.replace(".lora_A.", ".lora_B.")
+    for name in [n for n in state if ".lora_" in n]:
+        target = re.split(r"\.lora_[AB]\.", name)[0] + ".weight"
+        partner = re.sub(r"\.lora_([AB])\.", lambda m: f".lora_{'BA'[m[1] == 'B']}.", name)
         if target not in merged or partner not in state:
             raise CheckpointError(f'"{name}" must come with "{partner}" and "{target}"; the checkpoint is incomplete.')
-        update = state[partner].float() @ state[name].float()
-        merged[target] = merged[target].float() + scaling * update
+        if ".lora_A." in name:
+            merged[target] = fold(merged[target], state[name], state[partner], scaling)
     return merged
+
+
+def fold(weight_DC: Tensor, a_RC: Tensor, b_DR: Tensor, scaling: float) -> Tensor:
+    """Return W + scaling · B A in float32; D outputs, C inputs, R rank."""
+    return torch.addmm(weight_DC.float(), b_DR.float(), a_RC.float(), alpha=scaling)
 
 
 def rename(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -147,24 +234,19 @@ def rename(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, st
     unknown: list[str] = []
     points: dict[int, Tensor] = {}
     for name, tensor in state.items():
-        reason = next((why for pattern, why in _DROPPED if re.match(pattern, name)), None)
-        room = next((re.sub(f"^{a}", b, name) for a, b in _ROOMS if re.match(a, name)), None)
-        if reason is not None:
-            dropped[name] = reason
-        elif room is None:
+        place = place_of(name)
+        if place is None:
             unknown.append(name)
-        elif room.startswith("segmenter."):
-            inner = room.removeprefix("segmenter.")
-            if point := _POINT.fullmatch(inner):
-                points[int(point[1])] = tensor
-            else:
-                renamed.update({f"segmenter.{new}": tensor for new in _rename_sam(inner)})
+        elif place.dropped_because is not None:
+            dropped[name] = place.dropped_because
+        elif place.row is not None:
+            points[place.row] = tensor
         else:
-            renamed[room] = tensor
+            renamed.update(dict.fromkeys(place.targets, tensor))
     if unknown:
         raise CheckpointError(f"Every name must be known; {len(unknown)} are not: {', '.join(sorted(unknown)[:20])}.")
     if points:
-        renamed["segmenter.prompt_encoder.point_embed.weight"] = torch.cat([points[i] for i in sorted(points)])
+        renamed[POINT_EMBEDDING] = torch.cat([points[i] for i in sorted(points)])
     return renamed, dropped
 
 

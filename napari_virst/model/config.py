@@ -11,6 +11,7 @@ from napari_virst.errors import InputError
 from napari_virst.model.segmenter_config import SegmenterConfig
 
 PromptStyle = Literal["chat", "compact"]
+InferencePreset = Literal["default", "reference"]
 
 
 class VideoTowerConfig(PreTrainedConfig):
@@ -100,7 +101,7 @@ class FusionConfig(PreTrainedConfig):
         Hidden channels of the second fusion's MLP over its width.
     initial_gate
         Start value of the first fusion's gate. 0 leaves the embeddings untouched at first, as finetuning of a trained
-        language model wants; from scratch it would also stop every gradient behind the gate, so take 1 there.
+        language model wants; from scratch it would also stop every gradient behind the gate, so take 0.1 there.
     """
 
     model_type = "virst_fusion"
@@ -163,6 +164,9 @@ class VirstConfig(PreTrainedConfig):
         Anchors that condition one frame (α of the paper).
     num_fifo_frames
         Recent frames that condition one frame (P of the paper).
+    inference_preset
+        How the model is run unless told otherwise. ``"default"``: every frame is encoded once, objects are followed
+        both ways. ``"reference"``: as the published code does.
     """
 
     model_type = "virst"
@@ -188,6 +192,7 @@ class VirstConfig(PreTrainedConfig):
         num_anchors: int | None = None,
         max_anchors: int = 3,
         num_fifo_frames: int = 6,
+        inference_preset: InferencePreset = "default",
         **kwargs: Any,
     ) -> None:
         self.video_config = _part(VideoTowerConfig, video_config)
@@ -202,6 +207,7 @@ class VirstConfig(PreTrainedConfig):
         self.num_anchors = num_anchors
         self.max_anchors = max_anchors
         self.num_fifo_frames = num_fifo_frames
+        self.inference_preset = inference_preset
         super().__init__(**kwargs)
 
     @classmethod
@@ -231,11 +237,11 @@ class VirstConfig(PreTrainedConfig):
                 hidden_size=128,
                 num_hidden_layers=3,
                 num_attention_heads=4,
-                num_tokens_per_clip=64,
+                num_tokens_per_clip=32,
             ),
             text_config=text,
             st_fusion_config=FusionConfig(
-                num_downsamples=1, num_prompter_heads=4, num_initial_heads=4, use_initial_fusion=True, initial_gate=1.0
+                num_downsamples=1, num_prompter_heads=4, num_initial_heads=4, use_initial_fusion=True, initial_gate=0.1
             ),
             segmenter_config=SegmenterConfig.compact(),
             st_token_id=st_token_id,

@@ -1,7 +1,7 @@
 """The words: prompt templates, and Qwen2 with visual tokens in the place of the image placeholder.
 
 Shape legend: B videos, L ids of a prompt, V visual tokens, N = L - 1 + V tokens of the expanded prompt, S ST tokens,
-D width of the language model.
+D width of the language model, W words of the vocabulary.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2Model
+from transformers import DynamicCache, Qwen2Model
 
 from napari_virst.errors import InputError, QueryError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from transformers import Qwen2Config
 
     from napari_virst.model.config import PromptStyle
@@ -23,6 +25,9 @@ IMAGE_TOKEN = "<image>"
 """Stands in a prompt for all visual tokens."""
 ST_TOKEN = "[SEG]"
 """The published checkpoint's name for an ST token."""
+
+TURN_END = "<|im_end|>"
+"""Ends a turn of the conversation, an answer too."""
 
 _SYSTEM = "You are a helpful assistant."
 _QUESTIONS = (
@@ -104,8 +109,7 @@ def build_prompt(
     InputError
         When there is no such variant.
     """
-    if reserved := [token for token in (IMAGE_TOKEN, ST_TOKEN.lower(), "<|im_") if token in expression.lower()]:
-        raise QueryError(f'An expression must be free of reserved words; got "{reserved[0]}" in it; take it out.')
+    _check_reserved(expression)
     if style == "compact":
         return f"{IMAGE_TOKEN} {normalise_expression(expression)}" + f" {ST_TOKEN}" * num_st_tokens
     turns = (
@@ -113,7 +117,32 @@ def build_prompt(
         ("user", build_question(expression, modality, question_variant)),
         ("assistant", build_answer(num_st_tokens, answer_variant)),
     )
-    return "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+    return _conversation(turns)
+
+
+def build_open_prompt(question: str, modality: str = "image") -> str:
+    """Return the prompt of a question in words: the same conversation, open where the assistant begins to speak.
+
+    The question keeps its spelling; white space is collapsed.
+
+    Raises
+    ------
+    QueryError
+        When the question has no words, or brings a reserved token of its own.
+    """
+    _check_reserved(question)
+    normalise_expression(question)
+    turns = (("system", _SYSTEM), ("user", f"Reference {modality}: {IMAGE_TOKEN} \n{' '.join(question.split())}"))
+    return _conversation(turns) + "<|im_start|>assistant\n"
+
+
+def _conversation(turns: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"<|im_start|>{role}\n{content}{TURN_END}\n" for role, content in turns)
+
+
+def _check_reserved(text: str) -> None:
+    if reserved := [token for token in (IMAGE_TOKEN, ST_TOKEN.lower(), "<|im_") if token in text.lower()]:
+        raise QueryError(f'An expression must be free of reserved words; got "{reserved[0]}" in it; take it out.')
 
 
 def _pick(variants: tuple[str, ...], variant: int, what: str) -> str:
@@ -125,7 +154,7 @@ def _pick(variants: tuple[str, ...], variant: int, what: str) -> str:
 
 
 class LanguageModel(nn.Module):
-    """Qwen2 without its head: nothing is generated, only the hidden states of the ST tokens are read."""
+    """Qwen2 without its head: grounding reads the hidden states of the ST tokens; :meth:`answer` borrows a head."""
 
     def __init__(self, config: Qwen2Config, *, st_token_id: int, image_token_id: int) -> None:
         super().__init__()
@@ -181,6 +210,48 @@ class LanguageModel(nn.Module):
             return hidden_BND
         rows_BS = self.expanded_st_rows(input_ids_BL, visual_BVD.shape[1])
         return _take_rows(hidden_BND, rows_BS)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        input_ids_1L: Tensor,
+        visual_1VD: Tensor,
+        head_WD: Tensor,
+        stop_ids: Collection[int],
+        max_new_tokens: int = 64,
+    ) -> list[int]:
+        """Speak: the most likely word, one after the other.
+
+        Parameters
+        ----------
+        input_ids_1L
+            (1, L) int64 with one image placeholder, ending where the answer begins.
+        visual_1VD
+            (1, V, D) float, the visual tokens in time order.
+        head_WD
+            (W, D) float, the vocabulary head, on this device; W words.
+        stop_ids
+            Ids that end the answer; they are not returned.
+        max_new_tokens
+            Longest answer.
+
+        Returns
+        -------
+        Ids of the answer; the ST token is never among them.
+        """
+        step_1ND, cache = self.expand(input_ids_1L, visual_1VD), DynamicCache(config=self.model.config)
+        spoken: list[int] = []
+        while len(spoken) < max_new_tokens:
+            hidden_1ND = self.model(inputs_embeds=step_1ND, past_key_values=cache, use_cache=True).last_hidden_state
+            logits_W = (head_WD @ hidden_1ND[0, -1].to(head_WD.dtype)).float()
+            if self.st_token_id < len(logits_W):
+                logits_W[self.st_token_id] = -torch.inf
+            word = int(logits_W.argmax())
+            if word in stop_ids:
+                break
+            spoken.append(word)
+            step_1ND = self.model.embed_tokens(input_ids_1L.new_tensor([[word]]))
+        return spoken
 
     def expand(self, input_ids_BL: Tensor, visual_BVD: Tensor, st_embeddings_BSD: Tensor | None = None) -> Tensor:
         """Return the model's input (B, N, D): embeddings, with the visual tokens in the placeholder's place."""

@@ -6,9 +6,10 @@ h w size of low-resolution logits.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,10 +19,18 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from napari_virst.errors import InputError, VideoError
-from napari_virst.model.language import IMAGE_TOKEN, ST_TOKEN, build_prompt, normalise_expression
+from napari_virst.model.language import (
+    IMAGE_TOKEN,
+    ST_TOKEN,
+    TURN_END,
+    build_open_prompt,
+    build_prompt,
+    normalise_expression,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -197,24 +206,27 @@ class VirstProcessor(ProcessorMixin):
         InputError
             When the tokenizer's ``[SEG]`` is not the model's ST token.
         """
-        processor = cls(
-            tokenizer,
-            video_size=config.video_config.image_size,
-            segmenter_size=config.segmenter_config.image_size,
-            resize_preset=resize_preset,
-            prompt_style=config.prompt_style,
-            num_st_tokens=config.st_fusion_config.num_st_tokens,
-            image_token_id=config.image_token_id,
-            num_vlm_frames=config.num_vlm_frames,
-            num_segmentation_frames=config.num_segmentation_frames,
-            num_frames_per_clip=config.video_config.num_frames_per_clip,
-        )
+        processor = cls(tokenizer, resize_preset=resize_preset, **cls.settings_of(config))
         if processor.st_token_id != config.st_token_id:
             raise InputError(
                 f"The tokenizer must give {ST_TOKEN} the id {config.st_token_id}; got {processor.st_token_id}; "
                 "use the tokenizer that belongs to this model."
             )
         return processor
+
+    @staticmethod
+    def settings_of(config: VirstConfig) -> dict[str, Any]:
+        """Return the settings that follow from a model's sizes."""
+        return {
+            "video_size": config.video_config.image_size,
+            "segmenter_size": config.segmenter_config.image_size,
+            "prompt_style": config.prompt_style,
+            "num_st_tokens": config.st_fusion_config.num_st_tokens,
+            "image_token_id": config.image_token_id,
+            "num_vlm_frames": config.num_vlm_frames,
+            "num_segmentation_frames": config.num_segmentation_frames,
+            "num_frames_per_clip": config.video_config.num_frames_per_clip,
+        }
 
     @property
     def st_token_id(self) -> int:
@@ -227,10 +239,19 @@ class VirstProcessor(ProcessorMixin):
         filters = RESIZE_PRESETS[self.resize_preset]
         return filters.prompter == filters.propagation
 
-    def sample_frames(self, num_frames: int) -> FrameSample:
-        """Choose the frames of a video of ``num_frames`` that grounding looks at."""
-        vlm = sample_vlm_frames(num_frames, self.num_vlm_frames, self.num_frames_per_clip)
-        return FrameSample(vlm, tuple(vlm[i] for i in spread_evenly(len(vlm), self.num_segmentation_frames)))
+    def with_resize_preset(self, preset: Preset) -> Self:
+        """Return this processor with other filters; it shares the tokenizer."""
+        other = copy(self)
+        other.resize_preset = preset
+        return other
+
+    def sample_frames(
+        self, num_frames: int, num_vlm_frames: int | None = None, num_segmentation_frames: int | None = None
+    ) -> FrameSample:
+        """Choose the frames of a video of ``num_frames`` that grounding looks at; the processor's counts where None."""
+        vlm = sample_vlm_frames(num_frames, num_vlm_frames or self.num_vlm_frames, self.num_frames_per_clip)
+        chosen = spread_evenly(len(vlm), num_segmentation_frames or self.num_segmentation_frames)
+        return FrameSample(vlm, tuple(vlm[i] for i in chosen))
 
     def video_pixels(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Turn T frames (H, W, 3) uint8 RGB into the video tower's input (T, 3, S, S) float32, normalised."""
@@ -266,11 +287,36 @@ class VirstProcessor(ProcessorMixin):
         encoded = self.tokenizer(
             prompts, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
         )
-        ids_BL = encoded["input_ids"]
-        if self.image_token_id is not None:
-            own_id = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-            ids_BL = ids_BL.masked_fill(ids_BL == own_id, self.image_token_id)
+        ids_BL = self._with_image_id(encoded["input_ids"])
         return BatchFeature({"input_ids": ids_BL, "attention_mask": encoded["attention_mask"]})
+
+    def question_ids(self, question: str) -> BatchFeature:
+        """Turn a question that is to be answered in words into ``input_ids`` (1, L) int64, up to the answer.
+
+        Raises
+        ------
+        QueryError
+            When the question has no words or brings a reserved token.
+        """
+        encoded = self.tokenizer(build_open_prompt(question), add_special_tokens=False, return_tensors="pt")
+        return BatchFeature({"input_ids": self._with_image_id(encoded["input_ids"])})
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        """Ids that end an answer in words."""
+        known = self.tokenizer.get_vocab()
+        names = (TURN_END, self.tokenizer.eos_token, self.tokenizer.pad_token, "<|endoftext|>")
+        return frozenset(known[name] for name in names if name in known)
+
+    def words_of(self, ids: Sequence[int]) -> str:
+        """Turn ids of an answer into text, without reserved tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _with_image_id(self, ids_BL: Tensor) -> Tensor:
+        if self.image_token_id is None:
+            return ids_BL
+        own_id = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        return ids_BL.masked_fill(ids_BL == own_id, self.image_token_id)
 
     def unknown_words(self, expression: str) -> tuple[str, ...]:
         """Return the words that the tokenizer does not know, each once, in their order; punctuation is no word."""

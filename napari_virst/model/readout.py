@@ -17,6 +17,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoFeedForward,
     Sam2VideoMemoryAttention,
     Sam2VideoMemoryEncoder,
+    Sam2VideoPositionEmbeddingSine,
 )
 
 from napari_virst.model.backbone import ResidualBlock, group_norm
@@ -88,6 +89,16 @@ class MemoryReadout(Protocol):
         ...
 
 
+class FloatSine(Sam2VideoPositionEmbeddingSine):
+    """SAM 2's sine position code, always computed in float32: in bfloat16 neighbouring cells share an angle."""
+
+    def forward(
+        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the code (B, C, H, W) in ``dtype``."""
+        return super().forward(shape, device, torch.float32, mask).to(dtype)
+
+
 class AttentionReadout(nn.Module):
     """SAM 2's memory encoder and memory attention with object pointers (spec: SAM 2 §4, VIRST §3.3)."""
 
@@ -99,6 +110,10 @@ class AttentionReadout(nn.Module):
         self.hidden_dim, self.memory_dim = sam2.vision_config.fpn_hidden_size, sam2.memory_encoder_output_channels
         self.memory_attention = Sam2VideoMemoryAttention(sam2)
         self.memory_encoder = Sam2VideoMemoryEncoder(sam2)
+        sine = self.memory_encoder.position_encoding
+        self.memory_encoder.position_encoding = FloatSine(
+            sine.num_position_features, sine.temperature, sine.normalize, sine.scale
+        )
         self.no_memory_positional_encoding = nn.Parameter(torch.zeros(1, 1, self.hidden_dim))
         self.memory_temporal_positional_encoding = nn.Parameter(torch.zeros(sam2.num_maskmem, 1, 1, self.memory_dim))
         self.occlusion_spatial_embedding_parameter = nn.Parameter(torch.zeros(1, self.memory_dim))

@@ -77,6 +77,7 @@ class Segmenter(nn.Module):
 
     def encode(self, pixels_B3SS: Tensor) -> ImageFeatures:
         """Encode normalised frames (B, 3, S, S); S may differ from the configured size in the affinity readout."""
+        pixels_B3SS = pixels_B3SS.to(self.no_memory_embedding.dtype)
         maps = self.vision_encoder.backbone(pixels_B3SS).intermediate_hidden_states
         fine, middle, coarse = self._pyramid(maps)
         return ImageFeatures(self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse)
@@ -115,13 +116,15 @@ class Segmenter(nn.Module):
         The pointer is read from a single-mask decoding with the mask as dense prompt (SAM 2's "mask as output").
         """
         logits_B1SS = (mask_B1SS * 2 - 1) * GIVEN_LOGIT
+        # In float32: torch has no antialiased resize in bfloat16 on a CPU.
         low_res_B1hw = F.interpolate(
-            logits_B1SS, size=self._low_res_size(features), mode="bilinear", align_corners=False, antialias=True
-        )
+            logits_B1SS.float(), size=self._low_res_size(features), mode="bilinear", align_corners=False, antialias=True
+        ).to(logits_B1SS.dtype)
         visible_B = mask_B1SS.flatten(1).any(1)
         pointer_BC = None
         if isinstance(self.readout, AttentionReadout):
-            dense_BCHW = self.prompt_encoder.mask_embed(self.readout.mask_downsample(mask_B1SS))
+            weight_dtype = self.no_memory_embedding.dtype
+            dense_BCHW = self.prompt_encoder.mask_embed(self.readout.mask_downsample(mask_B1SS.to(weight_dtype)))
             prompts_BNC = self._no_points(len(mask_B1SS))
             answer = self._decode(features, features.coarse_BCHW, prompts_BNC, dense_BCHW, multimask=False)
             assert answer.pointer_BC is not None

@@ -49,7 +49,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, pixels_BTCHW: Tensor) -> Tensor:
         """Return (B, N, C)."""
-        return self.proj(pixels_BTCHW.transpose(1, 2)).flatten(2).transpose(1, 2)
+        pixels_BCTHW = pixels_BTCHW.transpose(1, 2).to(self.proj.weight.dtype)
+        return self.proj(pixels_BCTHW).flatten(2).transpose(1, 2)
 
 
 class Attention(nn.Module):

@@ -10,18 +10,20 @@
     ST prompts at anchor frames ─▶ segmenter.decode_prompted ─▶ anchor memory ─▶ every other frame
 
 Shape legend: B queries, n clips, f frames of a clip, S side of the tower's input, V visual tokens, D width of the
-language model, L ids, N ST tokens, T segmentation frames, C channels of the segmenter, H W cells of its coarse map.
+language model, L ids, N ST tokens, T segmentation frames, C channels of the segmenter, H W cells of its coarse map,
+W words.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention
 
 from napari_virst.model.config import VirstConfig
 from napari_virst.model.fusion import InitialFusion, Prompter
@@ -30,6 +32,7 @@ from napari_virst.model.segmenter import Segmenter
 from napari_virst.model.video_tower import Projector, VideoTower
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from typing import Any
 
 
@@ -59,6 +62,8 @@ class VirstModel(PreTrainedModel):
     base_model_prefix = "virst"
     main_input_name = "pixel_values"
     _supports_sdpa = True
+    # SAM's random Fourier matrix; see _apply for casts after loading.
+    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["positional_embedding"]
 
     def __init__(self, config: VirstConfig) -> None:
         super().__init__(config)
@@ -100,7 +105,13 @@ class VirstModel(PreTrainedModel):
         return tokens_XVD.reshape(batch, -1, tokens_XVD.shape[-1])
 
     def ground(
-        self, visual_BVD: Tensor, ids_BL: Tensor, attention_mask_BL: Tensor | None, maps_BTCHW: Tensor
+        self,
+        visual_BVD: Tensor,
+        ids_BL: Tensor,
+        attention_mask_BL: Tensor | None,
+        maps_BTCHW: Tensor,
+        *,
+        use_initial_fusion: bool | None = None,
     ) -> Grounding:
         """Turn a query into ST prompts for every segmentation frame.
 
@@ -114,12 +125,39 @@ class VirstModel(PreTrainedModel):
             1 for real ids, 0 for padding; None where nothing is padded.
         maps_BTCHW
             Coarse maps of the segmenter for the T segmentation frames, in order of time.
+        use_initial_fusion
+            Whether the first fusion runs; as the configuration says where None.
         """
         fused_BND = None
-        if self.config.st_fusion_config.use_initial_fusion:
+        if self.config.st_fusion_config.use_initial_fusion if use_initial_fusion is None else use_initial_fusion:
             fused_BND = self.initial_fusion(self.language.st_embeddings(ids_BL), maps_BTCHW)
         hidden_BND = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL)
         return Grounding(*self.prompter(hidden_BND, maps_BTCHW))
+
+    def explain(
+        self,
+        visual_1VD: Tensor,
+        ids_1L: Tensor,
+        head_WD: Tensor,
+        stop_ids: Collection[int],
+        max_new_tokens: int = 96,
+    ) -> list[int]:
+        """Answer a question in words, as ids; the vocabulary head is handed in, since nothing else needs it.
+
+        Parameters
+        ----------
+        visual_1VD
+            Visual tokens of :meth:`encode_clips`.
+        ids_1L
+            A question up to where the answer begins (``VirstProcessor.question_ids``).
+        head_WD
+            The vocabulary head, W words, on the model's device.
+        stop_ids
+            Ids that end the answer.
+        max_new_tokens
+            Longest answer.
+        """
+        return self.language.answer(ids_1L, visual_1VD, head_WD, stop_ids, max_new_tokens)
 
     def forward(
         self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
@@ -137,6 +175,20 @@ class VirstModel(PreTrainedModel):
             :, :, 0
         ]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VirstModel:
+        """Move and cast as any module does, but leave the fixed tables (all buffers are such) in full precision.
+
+        Rounded to bfloat16, the random Fourier matrix and the rotary frequencies put things in other places.
+        """
+        tables = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, table in tables.items():
+            rounded = self.get_buffer(name)
+            if rounded.dtype != table.dtype and rounded.dtype in (torch.bfloat16, torch.float16):
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.get_submodule(owner), leaf, table.to(rounded.device))
+        return self
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Linear and embedding layers of our own rooms; transformers' submodules initialise themselves.
@@ -144,3 +196,9 @@ class VirstModel(PreTrainedModel):
             nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, Sam2VideoMemoryAttention):
+            # Loading leaves tables that are in no file as they fell from memory; a fresh module knows them.
+            with torch.device("cpu"):
+                fresh = dict(type(module)(module.config).named_buffers())
+            for name, table in module.named_buffers():
+                table.copy_(fresh[name])

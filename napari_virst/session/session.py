@@ -197,7 +197,13 @@ class AnnotationSession:
     def _find(self, track_id: str) -> Track | None:
         return next((track for track in self._tracks if track.track_id == track_id), None)
 
-    def ask(self, query: Query | str, span: Span | None = None, anchors: Iterable[Anchor] = ()) -> Track:
+    def ask(
+        self,
+        query: Query | str,
+        span: Span | None = None,
+        anchors: Iterable[Anchor] = (),
+        focus_frame: int | None = None,
+    ) -> Track:
         """Start a track and run it.
 
         Parameters
@@ -208,6 +214,8 @@ class AnnotationSession:
             The frames to compute; None = all. Runs stay inside it until :meth:`run`, or a correction outside of it.
         anchors
             Masks that a person vouches for.
+        focus_frame
+            The frame in view; frames around it are computed first.
 
         Returns
         -------
@@ -238,7 +246,7 @@ class AnnotationSession:
         self.track_added.emit(track)
         self._warn_of_small_disk()
         if track.can_run:
-            self.repropagate(track)
+            self.repropagate(track, focus_frame)
         else:
             self.notice.emit(sentences.nothing_to_follow(query))
         return track

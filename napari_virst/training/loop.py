@@ -48,6 +48,10 @@ class Phase:
     size: int = 128
     num_segmentation_frames: int = 2
     """Frames of a language lesson that the segmenter sees, drawn at random; the language side sees all."""
+    hidden_video_share: float = 0.0
+    """Share of language lessons whose visual tokens are blanked; see ``steps.ground_step``."""
+    freeze_encoder: bool = False
+    """Whether language lessons leave the image encoder as it is (lessons in following always train it)."""
     kinds: tuple[str, ...] | None = None
     """Kinds of queries; None for all."""
 
@@ -173,6 +177,8 @@ class Trainer:
                 self.recipe.loss_weights,
                 segmentation_frames=shown,
                 alignment=self.alignment,
+                hide_video_B=torch.rand(len(lesson.queries), generator=generator) < phase.hidden_video_share,
+                freeze_encoder=phase.freeze_encoder,
             )
         return follow_step(self.model, lesson, self.recipe.loss_weights)
 

@@ -28,7 +28,7 @@ class LossWeights:
     dice: float = 1.0
     iou: float = 0.2
     presence: float = 0.3
-    alignment: float = 1.0
+    alignment: float = 3.0
     """Weight of the training-only pointing task of :class:`~napari_virst.training.steps.Alignment`."""
     best: float = 0.3
     """Share of the best candidate's loss in the mask loss; the rest is the mean over all candidates.

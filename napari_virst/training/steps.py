@@ -54,16 +54,22 @@ def ground_step(
     *,
     segmentation_frames: tuple[int, ...],
     alignment: Alignment,
+    hide_video_B: Tensor | None = None,
+    freeze_encoder: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:
     """Language to masks: segmentation frames are decoded as model anchors from their ST prompts.
 
-    The language side sees all frames, the segmenter only ``segmentation_frames`` of them, as at inference.
+    The language side sees all frames, the segmenter only ``segmentation_frames`` of them, as at inference. Where
+    ``hide_video_B`` (B,) bool says so the visual tokens are blanked, so that words must be heard: at first what varies
+    between videos is far louder than what varies between queries, and the prompter learns to ignore both.
+    ``freeze_encoder`` is the published first stage: language learns to speak to image features as they are.
     """
     batch, num_frames = len(lesson.queries), len(segmentation_frames)
-    features = _encode_time_major(model.segmenter, lesson.pixels_BT3SS[:, list(segmentation_frames)])
+    with torch.set_grad_enabled(not freeze_encoder):
+        features = _encode_time_major(model.segmenter, lesson.pixels_BT3SS[:, list(segmentation_frames)])
     maps_BTCHW = features.coarse_BCHW.unflatten(0, (num_frames, batch)).transpose(0, 1)
     tokens = processor.text_ids(lesson.queries)
-    visual_BVD = model.encode_clips(lesson.pixels_BT3SS)
+    visual_BVD = _visual_tokens(model, lesson.pixels_BT3SS, hide_video_B)
     grounding = model.ground(visual_BVD, tokens.input_ids, tokens.attention_mask, maps_BTCHW)
     prompts_XNC = grounding.prompts_BNTC.permute(2, 0, 1, 3).flatten(0, 1)
     target_XSS = lesson.masks_BTSS[:, list(segmentation_frames)].transpose(0, 1).flatten(0, 1)
@@ -71,6 +77,18 @@ def ground_step(
     loss, terms = segmentation_loss(decoded, target_XSS, weights)
     aligned = alignment(prompts_XNC, features.coarse_BCHW, target_XSS)
     return loss + weights.alignment * aligned, {**terms, "alignment": aligned.item()}
+
+
+def _visual_tokens(model: VirstModel, pixels_BT3SS: Tensor, hide_B: Tensor | None) -> Tensor:
+    """Encode the clips that are shown; the others get zeros, and cost nothing."""
+    if hide_B is None or not bool(hide_B.any()):
+        return model.encode_clips(pixels_BT3SS)
+    if bool(hide_B.all()):
+        return pixels_BT3SS.new_zeros(len(hide_B), 1, model.config.text_config.hidden_size)
+    shown_XVD = model.encode_clips(pixels_BT3SS[~hide_B])
+    visual_BVD = shown_XVD.new_zeros(len(hide_B), *shown_XVD.shape[1:])
+    visual_BVD[~hide_B] = shown_XVD
+    return visual_BVD
 
 
 class Alignment(nn.Module):
@@ -92,7 +110,8 @@ class Alignment(nn.Module):
         point_BC = self.prompt(prompts_BNC.mean(1))
         cells_BCHW = self.cell(maps_BCHW)
         logits_BHW = torch.einsum("bc,bchw->bhw", point_BC, cells_BCHW) / cells_BCHW.shape[1] ** 0.5 + self.bias
-        return F.binary_cross_entropy_with_logits(logits_BHW, share_BHW)
+        # Objects cover a few percent of the cells; without the weight "nowhere" is a good answer.
+        return F.binary_cross_entropy_with_logits(logits_BHW, share_BHW, pos_weight=logits_BHW.new_tensor(5.0))
 
 
 def follow_step(

@@ -132,6 +132,13 @@ def test_an_error_is_one_sentence_without_traceback(monkeypatch, capsys):
     assert "Traceback" not in said
 
 
+def test_brackets_in_an_error_are_printed_as_they_are(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["napari-virst", "segment", "a [b] c.mp4", "x"])
+    with pytest.raises(SystemExit):
+        main.run()
+    assert "a [b] c.mp4" in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_finished_frames(stack, first_mask, tiny_model_folder, tmp_path, monkeypatch):
     from napari_virst.engine.predictor import Predictor
 
@@ -150,6 +157,19 @@ def test_ctrl_c_keeps_finished_frames(stack, first_mask, tiny_model_folder, tmp_
     assert summary["interrupted"]
     assert summary["tracks"][0]["num_frames_done"] == 3
     assert tifffile.imread(tmp_path / "out" / "object.tif").shape == (NUM_FRAMES, HEIGHT, WIDTH)
+
+
+def test_reference_preset_follows_the_whole_frame_forward(stack, first_mask, tiny_model_folder, tmp_path):
+    arguments = (stack, "--correct", f"2={first_mask}", "-o", tmp_path / "out")
+    result = segment(*arguments, "--preset", "reference", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["tracks"][0]["num_frames_done"] == NUM_FRAMES
+
+
+def test_unknown_preset_is_refused(stack, tiny_model_folder, tmp_path):
+    result = segment(stack, "x", "-o", tmp_path / "out", "--preset", "fast", model=tiny_model_folder)
+    assert main.exit_status(result.exception) == 3
+    assert 'got "fast"' in str(result.exception)
 
 
 def test_info_counts_parameters_and_words(tiny_model_folder):

@@ -9,7 +9,7 @@ from napari_virst.model.checkpoint import merge_lora, rename
 from napari_virst.model.config import VirstConfig
 from napari_virst.model.virst import VirstModel
 
-pytestmark = [pytest.mark.parity, pytest.mark.shared]
+pytestmark = pytest.mark.parity
 
 
 def test_every_published_tensor_has_its_place_and_no_place_stays_empty(official_shapes, official_config):

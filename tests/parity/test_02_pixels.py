@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_virst.model.processing import RESIZE_PRESETS, masks_from_logits, sample_vlm_frames
+from napari_virst.model.processing import RESIZE_PRESETS, sample_vlm_frames
 
-pytestmark = [pytest.mark.parity, pytest.mark.shared]
+pytestmark = pytest.mark.parity
 
 # One division of 8-bit values and one normalisation in float32; the reference multiplies by 1/255 in float64 first.
 # One unit in the last place of values up to 2.7 is 2.4e-7.
@@ -62,14 +62,3 @@ def test_resized_frames_have_the_references_hashes(any_recording):
         assert expected, f"the report names none of {names}"
         pixels = any_recording.resized(video[frames], side, Image.Resampling(resample))
         assert [sha256(pixels.tobytes()).hexdigest()] == expected, names
-
-
-@pytest.mark.parametrize("case", ["fusion_nobf16", "nofusion_nobf16"], ids=["fusion", "nofusion"])
-def test_masks_at_video_size_are_the_references(recording, case):
-    if f"{case}_low_res_masks" not in recording.outputs:
-        pytest.skip("this recording holds only a part of the logits")
-    logits = recording.array(f"{case}_low_res_masks")
-    height, width = recording.inputs["video_frames_u8"].shape[1:3]
-    masks = masks_from_logits(logits, (height, width)).numpy()
-    packed = np.packbits(masks.reshape(len(masks), -1), axis=-1)
-    np.testing.assert_array_equal(packed, recording.outputs[f"{case}_video_masks_packed"])

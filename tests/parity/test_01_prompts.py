@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from napari_virst.model.language import build_answer, build_prompt, build_question, normalise_expression
 from napari_virst.model.processing import VirstProcessor
 
-pytestmark = [pytest.mark.parity, pytest.mark.shared]
+pytestmark = pytest.mark.parity
 
 RESERVED = {"<|im_start|>": "im_start", "<|im_end|>": "im_end", "[SEG]": "seg_token_id"}
 # How Qwen2 cuts text before its merges; published with the tokenizer.

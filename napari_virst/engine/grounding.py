@@ -1,0 +1,131 @@
+"""What language alone says of a video: ST prompts of the sampled frames, and the masks they decode to."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_virst.model.anchors import spread_anchors
+from napari_virst.model.windows import paste
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_virst.engine.encoding import VideoEncoder
+    from napari_virst.engine.options import PredictorOptions, Settings
+    from napari_virst.model.processing import FrameSample, VirstProcessor
+    from napari_virst.model.readout import ImageFeatures
+    from napari_virst.model.segmenter import Decoded, Segmenter
+    from napari_virst.model.virst import VirstModel
+
+
+@dataclass(frozen=True, eq=False)
+class GroundedFrame:
+    """What language alone says of one sampled frame."""
+
+    frame: int
+    mask: NDArray[np.bool_]
+    presence: float
+    predicted_iou: float
+    prompts: tuple[Tensor, ...] = ()
+    """ST prompts (1, N, C) of the frame: one, or several where a short video repeats it."""
+
+
+def decode_prompts(segmenter: Segmenter, features: ImageFeatures, prompts: tuple[Tensor, ...]) -> Decoded:
+    """Decode a frame from its ST prompts; each one after the first sees the answer before it, as published."""
+    decoded = segmenter.decode_prompted(features, prompts[0])
+    for prompts_1NC in prompts[1:]:
+        decoded = segmenter.decode_prompted(features, prompts_1NC, decoded.low_res_B1hw)
+    return decoded
+
+
+class Grounder:
+    """Grounds queries, and keeps the answers to the last few."""
+
+    def __init__(
+        self, model: VirstModel, processor: VirstProcessor, settings: Settings, options: PredictorOptions
+    ) -> None:
+        self._model, self._processor, self._settings, self._options = model, processor, settings, options
+        self._known: OrderedDict[tuple[str, str], tuple[GroundedFrame, ...]] = OrderedDict()
+
+    def ground(self, video: VideoEncoder, text: str, should_stop: Callable[[], bool]) -> tuple[GroundedFrame, ...]:
+        """Return the grounded frames in order of time; empty when told to stop.
+
+        All segmentation frames in the default preset; in the reference preset its anchors alone.
+        """
+        key = (video.fingerprint, text)
+        if key not in self._known:
+            grounded = self._ground(video, text, should_stop)
+            if not grounded:
+                return ()
+            self._known[key] = grounded
+            while len(self._known) > self._options.num_cached_groundings:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+    def sample(self, num_frames: int) -> FrameSample:
+        """Choose the frames to look at."""
+        if self._options.frame_sample is not None:
+            return self._options.frame_sample
+        settings = self._settings
+        return self._processor.sample_frames(num_frames, settings.num_vlm_frames, settings.num_segmentation_frames)
+
+    @torch.inference_mode()
+    def _ground(self, video: VideoEncoder, text: str, should_stop: Callable[[], bool]) -> tuple[GroundedFrame, ...]:
+        sample = self.sample(video.shape[0])
+        images: dict[int, Tensor] = {}
+        maps: dict[int, Tensor] = {}
+        shared: dict[int, ImageFeatures] = {}
+        for frame in sorted(set(sample.vlm)):
+            if should_stop():
+                return ()
+            images[frame] = video.tower_pixels(frame)
+            if frame in sample.segmentation:
+                features = video.prompter_features(frame)
+                maps[frame] = features.coarse_BCHW
+                if not self._settings.is_reference:  # which decodes anchors from another filter's features
+                    shared[frame] = features
+        prompts_1NTC = self._prompts(video, text, sample, images, maps)
+        answers = []
+        for frame, positions in self._decoded_positions(sample).items():
+            if should_stop():
+                return ()
+            features = shared[frame] if shared else video.features(frame, keep=True)
+            answers.append(self._answer(video, frame, features, tuple(prompts_1NTC[:, :, p] for p in positions)))
+        return tuple(answers)
+
+    def _prompts(
+        self, video: VideoEncoder, text: str, sample: FrameSample, images: dict[int, Tensor], maps: dict[int, Tensor]
+    ) -> Tensor:
+        """(1, N, T, C): ST prompts of the segmentation frames."""
+        visual_1VD = self._model.encode_clips(torch.stack([images[f] for f in sample.vlm], 1))
+        maps_1TCHW = torch.stack([maps[f] for f in sample.segmentation], 1)
+        tokens = self._processor.text_ids(text)
+        ids_1L, padding_1L = tokens.input_ids.to(video.device), tokens.attention_mask.to(video.device)
+        fuse = self._settings.use_initial_fusion
+        grounding = self._model.ground(visual_1VD, ids_1L, padding_1L, maps_1TCHW, use_initial_fusion=fuse)
+        return grounding.prompts_BNTC
+
+    def _decoded_positions(self, sample: FrameSample) -> dict[int, list[int]]:
+        """Frames to decode, with the positions of their prompts among the segmentation frames."""
+        frames = sample.segmentation
+        positions: dict[int, list[int]] = {}
+        if not self._settings.is_reference:
+            return {frame: [frames.index(frame)] for frame in dict.fromkeys(frames)}
+        for position in spread_anchors(len(frames), self._settings.num_anchors):
+            positions.setdefault(frames[position], []).append(position)
+        return positions
+
+    def _answer(
+        self, video: VideoEncoder, frame: int, features: ImageFeatures, prompts: tuple[Tensor, ...]
+    ) -> GroundedFrame:
+        decoded = decode_prompts(self._model.segmenter, features, prompts)
+        mask = paste(decoded.low_res_B1hw[0, 0], video.whole, *video.shape[1:])
+        return GroundedFrame(frame, mask, float(decoded.score_B.sigmoid()), float(decoded.best_iou_B), prompts)

@@ -1,0 +1,106 @@
+"""Choices at inference that do not change the weights, and what they come to for one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, get_args
+
+from napari_virst.errors import InputError
+from napari_virst.model.config import InferencePreset
+from napari_virst.model.windows import WindowRule
+
+if TYPE_CHECKING:
+    from napari_virst.model.config import VirstConfig
+    from napari_virst.model.processing import FrameSample
+
+
+@dataclass(frozen=True)
+class PredictorOptions:
+    """Choices at inference; None leaves a choice to the preset, and what the preset leaves open to the model's config.
+
+    Raises
+    ------
+    InputError
+        When a choice is out of range.
+    """
+
+    preset: InferencePreset | None = None
+    """``"default"``: one filter, so that a frame is encoded once; both directions; anchors checked against the user's.
+    ``"reference"``: what the published code does; its own two filters, forward from frame 0, its anchors as they are,
+    whole frames, initial fusion off."""
+    num_vlm_frames: int | None = None
+    """Most frames that the language side sees."""
+    num_segmentation_frames: int | None = None
+    """Most of those that fusion and prompter see too."""
+    num_anchors: int | None = None
+    """Model anchors spread over the segmentation frames."""
+    max_anchors: int | None = None
+    """α: anchors that condition one frame."""
+    num_fifo_frames: int | None = None
+    """P: recent frames that condition one frame."""
+    use_initial_fusion: bool | None = None
+    """Whether the first fusion runs."""
+    frame_sample: FrameSample | None = None
+    """The very frames to look at, in place of the deterministic choice (the published code draws them at random)."""
+    follow_with_windows: bool = True
+    """Decode inside a window around the object instead of the whole frame; only where the memory readout is
+    ``"affinity"`` and the preset is the default."""
+    window_rule: WindowRule = field(default_factory=WindowRule)
+    presence_threshold: float = 0.5
+    """A query whose presence stays below this on every sampled frame is answered "not in this video"."""
+    agreement_iou: float = 0.3
+    """A model anchor whose mask overlaps less with what the user anchors say of its frame is demoted."""
+    num_cached_groundings: int = 8
+
+    def __post_init__(self) -> None:
+        if self.preset is not None and self.preset not in get_args(InferencePreset):
+            allowed = " or ".join(f'"{name}"' for name in get_args(InferencePreset))
+            raise InputError(f'The preset must be {allowed}; got "{self.preset}"; choose one.')
+        for name in ("num_vlm_frames", "num_segmentation_frames", "num_anchors", "max_anchors", "num_fifo_frames"):
+            value, least = getattr(self, name), 0 if name == "num_fifo_frames" else 1
+            if value is not None and value < least:
+                raise InputError(f"{name} must be at least {least}; got {value}; raise it.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options come to for one model: nothing is left open."""
+
+    is_reference: bool
+    num_vlm_frames: int
+    num_segmentation_frames: int
+    num_anchors: int | None
+    """None: a quarter of the segmentation frames, as published."""
+    max_anchors: int
+    num_fifo_frames: int
+    use_initial_fusion: bool
+    follow_with_windows: bool
+    decode_anchors: bool
+    """Whether a model anchor is remembered by its ST prompts' own answer, rather than by its mask given back."""
+
+    @property
+    def shares_features(self) -> bool:
+        """Whether one encoding of a frame serves language and propagation."""
+        return not self.is_reference and not self.follow_with_windows
+
+
+def settle(options: PredictorOptions, config: VirstConfig) -> Settings:
+    """Fill in what the options leave open."""
+    preset = options.preset or config.inference_preset
+    is_reference, reads_by_attention = preset == "reference", config.segmenter_config.memory_readout == "attention"
+    fusion = False if is_reference else config.st_fusion_config.use_initial_fusion
+    return Settings(
+        is_reference=is_reference,
+        num_vlm_frames=_first(options.num_vlm_frames, config.num_vlm_frames),
+        num_segmentation_frames=_first(options.num_segmentation_frames, config.num_segmentation_frames),
+        num_anchors=config.num_anchors if options.num_anchors is None else options.num_anchors,
+        max_anchors=_first(options.max_anchors, config.max_anchors),
+        num_fifo_frames=_first(options.num_fifo_frames, config.num_fifo_frames),
+        use_initial_fusion=fusion if options.use_initial_fusion is None else options.use_initial_fusion,
+        follow_with_windows=options.follow_with_windows and not is_reference and not reads_by_attention,
+        decode_anchors=is_reference or reads_by_attention,
+    )
+
+
+def _first(chosen: int | None, configured: int) -> int:
+    return configured if chosen is None else chosen

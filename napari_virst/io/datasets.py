@@ -1,0 +1,365 @@
+"""Benchmarks of videos with expressions, read where they lie: MeViS, Ref-YouTube-VOS, Ref-DAVIS17, ReVOS.
+
+======================  ==============================================  ======================  =======================
+benchmark               expressions                                     frames                  true masks
+======================  ==============================================  ======================  =======================
+mevis                   <split>/meta_expressions.json                   <split>/JPEGImages      <split>/mask_dict.json
+ref-youtube-vos         meta_expressions/<split>/meta_expressions.json  <split>/JPEGImages      <split>/Annotations
+ref-davis               meta_expressions/<split>/meta_expressions.json  <split>/JPEGImages      <split>/Annotations
+revos                   meta_expressions_<split>_.json                  JPEGImages              mask_dict.json
+======================  ==============================================  ======================  =======================
+
+``mask_dict.json`` holds COCO run lengths per annotation and frame, ``Annotations`` palette images whose values are
+objects. The truth of an expression is the union of the objects it refers to; of none of them, an empty mask.
+Layouts: github.com/henghuiding/MeViS, github.com/wjn922/ReferFormer (docs/data.md), github.com/cilinyan/ReVOS-api.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_virst.errors import InputError, MaskError
+from napari_virst.io._images import find_images, read_picture
+from napari_virst.io.masks import read_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_REVOS_TYPES = {0: "referring", 1: "reasoning", 2: "hallucination"}
+_NUM_DAVIS_SETS = 4
+_NUM_CACHED_FRAMES = 16
+
+
+class Benchmark(StrEnum):
+    """Names of the benchmarks."""
+
+    MEVIS = "mevis"
+    REF_YOUTUBE_VOS = "ref-youtube-vos"
+    REF_DAVIS = "ref-davis"
+    REVOS = "revos"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    expressions: str
+    images: str
+    masks: str
+
+
+_LIKE_YOUTUBE_VOS = _Layout("meta_expressions/{}/meta_expressions.json", "{}/JPEGImages", "{}/Annotations")
+_LAYOUTS = {
+    Benchmark.MEVIS: _Layout("{}/meta_expressions.json", "{}/JPEGImages", "{}/mask_dict.json"),
+    Benchmark.REF_YOUTUBE_VOS: _LIKE_YOUTUBE_VOS,
+    Benchmark.REF_DAVIS: _LIKE_YOUTUBE_VOS,
+    Benchmark.REVOS: _Layout("meta_expressions_{}_.json", "JPEGImages", "mask_dict.json"),
+}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One sentence about one video of a benchmark."""
+
+    video: str
+    expression_id: str
+    text: str
+    frames: tuple[str, ...]
+    """Names of the frames without ending, in order."""
+    targets: tuple[str, ...] | None
+    """What it refers to: annotations (run lengths) or values (palette images); None where that is not published."""
+    group: str = ""
+    """Ref-DAVIS: "set 1" to "set 4"; ReVOS: "referring", "reasoning" or "hallucination"; else empty."""
+
+
+class _Truth(Protocol):
+    def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None: ...
+
+
+class ImageFrames:
+    """Listed images as the frames of one video; satisfies :class:`napari_virst.engine.protocol.Frames`.
+
+    Parameters
+    ----------
+    paths
+        One image per frame, all of one size.
+
+    Raises
+    ------
+    VideoError
+        When there is no image, or the first one cannot be read.
+    """
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        if not paths:
+            raise InputError("A video must have at least one frame; got none; leave it out of the list of expressions.")
+        self._paths = paths
+        self._recent: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._lock = Lock()
+        height, width = self[0].shape[:2]
+        self.shape: tuple[int, int, int, int] = (len(paths), height, width, 3)
+        listed = "\n".join(f"{path} {path.stat().st_size if path.is_file() else 0}" for path in paths)
+        self.fingerprint = hashlib.sha256(listed.encode()).hexdigest()[:16]
+
+    def __getitem__(self, frame: int) -> NDArray[np.uint8]:
+        """Frame ``frame`` as (H, W, 3) uint8 RGB."""
+        with self._lock:
+            if frame not in self._recent:
+                self._recent[frame] = _as_rgb(read_picture(self._paths[frame]))
+                while len(self._recent) > _NUM_CACHED_FRAMES:
+                    self._recent.popitem(last=False)
+            self._recent.move_to_end(frame)
+            return self._recent[frame]
+
+
+class ExpressionDataset:
+    """One split of a benchmark. Made by :func:`open_dataset`.
+
+    Parameters
+    ----------
+    benchmark, folder, split
+        Which one, and where it lies.
+    expressions
+        All of its expressions, videos one after another.
+    truth
+        Where true masks come from; None where they are not published.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        folder: Path,
+        split: str,
+        expressions: tuple[Expression, ...],
+        truth: _Truth | None,
+    ) -> None:
+        self.benchmark, self.folder, self.split = benchmark, folder, split
+        self.expressions = expressions
+        self._truth = truth
+
+    def open_frames(self, expression: Expression) -> ImageFrames:
+        """Open the frames of an expression's video.
+
+        Raises
+        ------
+        VideoError
+            When the first of them is missing or damaged.
+        """
+        images = self.folder / _LAYOUTS[self.benchmark].images.format(self.split) / expression.video
+        return ImageFrames(tuple(images / f"{name}.jpg" for name in expression.frames))
+
+    def truth(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the union of what an expression refers to, (H, W) bool, or None on a frame without annotation.
+
+        Raises
+        ------
+        MaskError
+            When the mask is damaged or not of size ``shape``.
+        """
+        if self._truth is None or expression.targets is None:
+            return None
+        return self._truth.mask(expression, frame, shape)
+
+
+def open_dataset(folder: str | Path, benchmark: str | Benchmark, split: str = "valid") -> ExpressionDataset:
+    """Read the expressions of one split of a benchmark; frames and masks are read when they are asked for.
+
+    Parameters
+    ----------
+    folder
+        The benchmark's own folder.
+    benchmark
+        "mevis", "ref-youtube-vos", "ref-davis" or "revos".
+    split
+        "train", "valid", of MeViS also "valid_u" (with masks).
+
+    Raises
+    ------
+    InputError
+        When there is no such benchmark, the folder does not hold such a split, or a file in it is malformed.
+    """
+    if benchmark not in list(Benchmark):
+        raise InputError(f'A benchmark must be one of {", ".join(Benchmark)}; got "{benchmark}".')
+    folder, benchmark = Path(folder).expanduser(), Benchmark(benchmark)
+    layout = _LAYOUTS[benchmark]
+    listing = folder / layout.expressions.format(split)
+    videos = _videos(listing, benchmark)
+    if benchmark is Benchmark.REF_YOUTUBE_VOS and split == "valid":
+        # Published as one list with the test videos, which no server scores as "valid".
+        test = folder / layout.expressions.format("test")
+        hidden = set(_videos(test, benchmark)) if test.is_file() else set()
+        videos = {name: video for name, video in videos.items() if name not in hidden}
+    try:
+        expressions = tuple(_expressions(videos, benchmark))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f'The expressions in "{listing}" must have the form of {benchmark}; got {error!r}.') from error
+    return ExpressionDataset(benchmark, folder, split, expressions, _truth(folder / layout.masks.format(split)))
+
+
+def _videos(listing: Path, benchmark: Benchmark) -> dict[str, Any]:
+    if not listing.is_file():
+        raise InputError(
+            f'A folder of {benchmark} must hold "{listing.name}" for its split; there is no "{listing}"; '
+            "check the folder, the name of the data set and the split."
+        )
+    content = _read_json(listing)
+    if not isinstance(content, dict) or not isinstance(content.get("videos"), dict):
+        raise InputError(f'"{listing}" must be a JSON object with "videos"; it is not; download it again.')
+    videos: dict[str, Any] = content["videos"]
+    return videos
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever is in the file
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f'"{path}" must be JSON; it cannot be read: {error}; download it again.') from error
+
+
+def _expressions(videos: dict[str, Any], benchmark: Benchmark) -> Iterator[Expression]:
+    for video, entry in videos.items():
+        frames = tuple(_checked(str(frame)) for frame in entry["frames"])
+        for position, (expression_id, item) in enumerate(entry["expressions"].items()):
+            yield Expression(
+                _checked(video),
+                _checked(expression_id),
+                " ".join(str(item["exp"]).split()),
+                frames,
+                _targets(item, benchmark),
+                _group(item, position, benchmark),
+            )
+
+
+def _checked(name: str) -> str:
+    """Refuse a name that would lead out of the folders we read and write."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise InputError(f'A video, expression or frame must have a plain name; got "{name}"; check the list.')
+    return name
+
+
+def _targets(item: dict[str, Any], benchmark: Benchmark) -> tuple[str, ...] | None:
+    uses_annotations = benchmark in (Benchmark.MEVIS, Benchmark.REVOS)
+    found = item.get("anno_id" if uses_annotations else "obj_id")
+    if found is None:
+        return None
+    return tuple(str(target) for target in (found if isinstance(found, list) else [found]))
+
+
+def _group(item: dict[str, Any], position: int, benchmark: Benchmark) -> str:
+    if benchmark is Benchmark.REF_DAVIS:
+        # Two annotators, each with the first frame and with the whole video in view; listed object by object.
+        return f"set {position % _NUM_DAVIS_SETS + 1}"
+    return _REVOS_TYPES.get(item.get("type_id", -1), "") if benchmark is Benchmark.REVOS else ""
+
+
+def _truth(path: Path) -> _Truth | None:
+    if path.is_dir():
+        return _PaletteMasks(path)
+    return _RunLengthMasks(path) if path.is_file() else None
+
+
+class _PaletteMasks:
+    """Images whose values are objects; of some benchmarks only every fifth frame has one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        path = self._folder / expression.video / f"{expression.frames[frame]}.png"
+        if not path.is_file():
+            return None
+        union = np.zeros(shape, np.bool_)
+        for target in expression.targets or ():
+            union |= read_mask(path, shape, label=int(target))
+        return union
+
+
+class _RunLengthMasks:
+    """COCO run lengths per annotation, one per listed frame; null where the object cannot be seen."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._masks: dict[str, list[Any]] | None = None
+
+    def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        if self._masks is None:
+            self._masks = _read_json(self._path)
+        union = np.zeros(shape, np.bool_)
+        for target in expression.targets or ():
+            try:
+                run_lengths = self._masks[target][frame]
+            except (KeyError, IndexError) as error:
+                raise MaskError(
+                    f'"{self._path}" must hold annotation {target} on every frame of {expression.video}; '
+                    f"frame {frame} is missing; download it again."
+                ) from error
+            if run_lengths:
+                union |= decode_run_lengths(run_lengths, shape)
+        return union
+
+
+def frame_names(folder: Path) -> tuple[str, ...]:
+    """Return the names, without ending, of a folder's images in the order in which ``open_video`` shows them.
+
+    Raises
+    ------
+    VideoError
+        When there are none, or images of several types.
+    """
+    return tuple(path.stem for path in find_images(folder))
+
+
+def decode_run_lengths(run_lengths: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Decode a mask in COCO's run lengths, compressed (text) or not (list of numbers).
+
+    Parameters
+    ----------
+    run_lengths
+        {"size": [H, W], "counts": text or list}.
+    shape
+        (H, W) that the mask must have.
+
+    Raises
+    ------
+    MaskError
+        When it is malformed or of another size.
+    InputError
+        When pycocotools is not installed.
+    """
+    try:
+        from pycocotools import mask as coco
+    except ImportError as error:
+        raise InputError(
+            "True masks as run lengths must be decoded by pycocotools; it is not installed; "
+            'run pip install "napari-virst[evaluate]".'
+        ) from error
+    if not isinstance(run_lengths, dict) or list(run_lengths.get("size", ())) != list(shape):
+        raise MaskError(
+            f"A true mask must have the size of its video, {shape[0]}×{shape[1]}; got {run_lengths!s:.80}; "
+            "check that frames and masks are of one data set."
+        )
+    try:
+        if isinstance(run_lengths["counts"], list):
+            run_lengths = coco.frPyObjects(run_lengths, *shape)
+        return np.asarray(coco.decode(run_lengths), np.bool_)
+    except (KeyError, ValueError, TypeError) as error:
+        raise MaskError(f"A true mask must be COCO run lengths; got {error}; download the masks again.") from error
+
+
+def _as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    if image.dtype == np.uint16:
+        image = image >> 8
+    colour = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+    return np.ascontiguousarray(colour, np.uint8)
