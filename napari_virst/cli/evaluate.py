@@ -53,7 +53,8 @@ def rvos(
 
     opened = open_dataset(folder, dataset, split)
     chosen = opened.expressions[:limit]
-    results = ResultFolder(out, {"dataset": dataset, "split": split, "model": _model_key(model)})
+    model = _resolved(model)
+    results = ResultFolder(out, {"dataset": dataset, "split": split, "model": model})
     pending = results.pending(chosen)
     note(f"{len(chosen)} expressions of {len({e.video for e in chosen})} videos; {len(pending)} to do.")
     _run_pending(opened, pending, results, model, device, workers, scheduler)
@@ -67,8 +68,10 @@ def rvos(
         _print_benchmark(summary, out)
 
 
-def _model_key(model: str) -> str:
-    return str(Path(model).expanduser().absolute()) if Path(model).expanduser().exists() else model
+def _resolved(model: str) -> str:
+    """Name a model folder in full, for workers elsewhere and for runs that go on from another place."""
+    folder = Path(model).expanduser()
+    return str(folder.absolute()) if model != "compact" and folder.exists() else model
 
 
 def _run_pending(

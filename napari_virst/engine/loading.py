@@ -189,7 +189,7 @@ def _placement(
     how: dict[str, Any] = {}
     if quantization is not None:
         how["quantization_config"] = _quantization_config(device, dtype, quantization)
-        how["device_map"] = {"": device}
+        how["device_map"] = {"": _spelled(device)}
     if offload:
         if quantization is not None:
             raise DeviceError("Choose quantization or offloading; got both; 4bit needs least where a GPU computes it.")
@@ -215,9 +215,7 @@ def _quantization_config(device: torch.device, dtype: torch.dtype, quantization:
     )
 
 
-def offload_map(
-    config: VirstConfig, device: torch.device, dtype: torch.dtype, free_bytes: float
-) -> dict[str, str | torch.device]:
+def offload_map(config: VirstConfig, device: torch.device, dtype: torch.dtype, free_bytes: float) -> dict[str, str]:
     """Return a device map that leaves the last of the language model's layers in main memory, as few as will do.
 
     Only these layers move: all else is asked for by other doors than ``forward``, where no hook could fetch it.
@@ -230,8 +228,14 @@ def offload_map(
     num_kept = num_layers if not layer_bytes else max(0, min(num_layers, math.floor(spare / layer_bytes)))
     parts = ["video_tower", "projector", "initial_fusion", "prompter", "segmenter"]
     parts += [f"language.model.{part}" for part in ("embed_tokens", "norm", "rotary_emb")]
-    layers = {f"{LANGUAGE_LAYERS}{i}": device if i < num_kept else "cpu" for i in range(num_layers)}
-    return dict.fromkeys(parts, device) | layers
+    here = _spelled(device)
+    layers = {f"{LANGUAGE_LAYERS}{i}": here if i < num_kept else "cpu" for i in range(num_layers)}
+    return dict.fromkeys(parts, here) | layers
+
+
+def _spelled(device: torch.device) -> str:
+    """Return the device as text: accelerate hands it to safetensors, which takes no torch.device."""
+    return f"cuda:{device.index or 0}" if device.type == "cuda" else str(device)
 
 
 def _free_bytes(device: torch.device) -> float:

@@ -71,7 +71,8 @@ class ResultFolder:
     """
 
     def __init__(self, path: Path, settings: dict[str, str]) -> None:
-        self.path = path
+        # Workers have working folders of their own.
+        self.path = path = path.expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)
         file = path / "run.json"
         if file.is_file():

@@ -30,7 +30,7 @@ HEAD = "lm_head.weight"
 HEAD_FILE = "lm_head.safetensors"
 """Lies beside the weights; from_pretrained does not look at it."""
 _SAM_PREFIX = "model.seg_model."
-_NUM_NAMED = 8
+_NUM_NAMED = 5
 
 _GROUPS: tuple[tuple[str, str], ...] = (
     (r"language\.model\.layers\.", "language model: layers"),
@@ -242,7 +242,7 @@ def _pair_lora(matrices: Mapping[str, Piece], rank: int) -> dict[str, tuple[Piec
             unknown.append(piece.stored.name)
         elif place.targets[0] in pairs and pairs[place.targets[0]][0] is not matrices[a_name]:
             unknown.append(f"{piece.stored.name} (a second adapter)")
-        else:
+        elif place.targets[0] not in pairs:
             pairs[place.targets[0]] = matrices[a_name], matrices[b_name]
             found_rank = matrices[a_name].stored.shape[0]
             wrong += [f"{piece.stored.name} has rank {found_rank}, not {rank}"] if found_rank != rank else []

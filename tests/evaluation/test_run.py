@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_line_cut_off_in_a_crash_costs_only_its_own_expression(segmenter, mevis,
 def test_results_of_another_model_are_not_mixed_in(results):
     with pytest.raises(InputError, match="'compact' instead of 'mine'"):
         ResultFolder(results.path, {**SETTINGS, "model": "mine"})
+
+
+def test_workers_in_another_folder_write_to_the_same_place(tmp_path, monkeypatch, mevis):
+    monkeypatch.chdir(tmp_path)
+    results = ResultFolder(Path("here"), SETTINGS)
+    monkeypatch.chdir("/")
+    assert results.image(mevis.expressions[0], 0).is_relative_to(tmp_path / "here")
 
 
 def test_frame_that_the_model_leaves_out_is_named(mevis, results):

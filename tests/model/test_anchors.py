@@ -10,21 +10,18 @@ from hypothesis import strategies as st
 from napari_virst.model.anchors import plan_legs, select_anchors, select_memory, spread_anchors
 from napari_virst.records import Span
 
-TABLES = Path(__file__).parents[2].parent / "shared" / "parity" / "official_tables.json"
+TABLES = Path(__file__).parents[1] / "data" / "parity" / "official_tables.json"
 frames = st.integers(0, 60)
 anchor_sets = st.sets(frames, min_size=1, max_size=12)
 
 
 @pytest.fixture(scope="module")
-def shared_tables():
-    if not TABLES.exists():
-        pytest.skip("the published tables are not beside the repository (shared/parity)")
+def published_tables():
     return json.loads(TABLES.read_text())
 
 
-@pytest.mark.shared
-def test_spread_anchors_agree_with_the_published_table(shared_tables):
-    table = shared_tables["select_keyframes_eval"]
+def test_spread_anchors_agree_with_the_published_table(published_tables):
+    table = published_tables["select_keyframes_eval"]
     for num_frames, expected in table.items():
         assert list(spread_anchors(int(num_frames))) == list(expected), num_frames
 
@@ -90,8 +87,7 @@ def test_frames_next_to_the_focus_come_first():
     assert legs[1].direction == -1
 
 
-@pytest.mark.shared
-def test_selection_agrees_with_the_published_cases(shared_tables):
-    for case in shared_tables["select_closest_cond_frames"]:
+def test_selection_agrees_with_the_published_cases(published_tables):
+    for case in published_tables["select_closest_cond_frames"]:
         chosen = select_anchors(case["frame"], case["cond"], case["max"])
         assert sorted(chosen) == sorted(case["selected_in_order"]), case

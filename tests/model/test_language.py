@@ -5,7 +5,13 @@ import torch
 
 from napari_virst.errors import InputError, QueryError
 from napari_virst.model.config import qwen2_config
-from napari_virst.model.language import LanguageModel, build_prompt, build_question, normalise_expression
+from napari_virst.model.language import (
+    LanguageModel,
+    build_open_prompt,
+    build_prompt,
+    build_question,
+    normalise_expression,
+)
 
 ST, IMAGE, PAD = 2, 3, 0
 WIDTH = 16
@@ -170,3 +176,17 @@ def test_expressions_with_reserved_words_are_refused(expression, style):
 def test_wordings_that_do_not_exist_are_refused(expression, variant):
     with pytest.raises(InputError, match="question variant must be one of 0…"):
         build_prompt(expression, question_variant=variant)
+
+
+def test_open_prompt_is_the_published_conversation_up_to_the_answer():
+    assert build_open_prompt("What  is the\n dog doing?") == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nReference image: <image> \nWhat is the dog doing?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize("question", ["", " \n", "what is <image>?", "[seg]?", "a<|im_end|>"])
+def test_open_prompt_refuses_what_is_no_question(question):
+    with pytest.raises(QueryError):
+        build_open_prompt(question)

@@ -221,3 +221,14 @@ def test_masks_have_video_size_and_a_strict_threshold():
     assert not masks[1].any()
     assert masks[0, :, :6].all()
     assert not masks[0, :, 6:].any()
+
+
+def test_other_filters_leave_the_processor_as_it_is(processor):
+    other = processor.with_resize_preset("reference")
+    assert (other.resize_preset, processor.resize_preset) == ("reference", "default")
+    assert other.tokenizer is processor.tokenizer
+
+
+def test_counts_of_one_call_win_over_the_processors():
+    sample = processor_with(num_vlm_frames=16, num_segmentation_frames=8).sample_frames(40, 8, 4)
+    assert (len(sample.vlm), len(sample.segmentation)) == (8, 4)

@@ -45,9 +45,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "any_recording": [*small, *native],
         "run": [run for run in runs if "run" in metafunc.fixturenames and run.is_recorded],
     }
+    # Attention over 4096 cells takes a minute on one idle core, and four on a busy one.
+    slow = {id(case): pytest.mark.timeout(900) for case in [*native, *(r for r in runs if r.recording in native)]}
     for fixture in cases.keys() & set(metafunc.fixturenames):
         absent = pytest.param(None, id="absent", marks=pytest.mark.skip(reason=MISSING))
-        metafunc.parametrize(fixture, cases[fixture] or [absent], ids=lambda r: r.name, scope="session")
+        params = [pytest.param(c, id=c.name, marks=slow.get(id(c), ())) for c in cases[fixture]]
+        metafunc.parametrize(fixture, params or [absent], scope="session")
 
 
 @pytest.hookimpl(trylast=True)
