@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Tests run in several processes; one thread each is faster than many that wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Tests are collected without packages (importlib mode); the shared drawings are imported as ``fixtures.<theme>``.
 sys.path.append(str(Path(__file__).parent))

@@ -104,7 +104,8 @@ class VideoEncoder:
 
     def _squared(self, image: NDArray[np.uint8], size: int, window: Window) -> Tensor:
         """(H, W, 3) uint8 to (1, 3, size, size), normalised; resized on the device."""
-        tensor_HW3 = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        part, window = window.trim(image)
+        tensor_HW3 = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
         image_13HW = tensor_HW3.permute(2, 0, 1)[None].float() / 255
         # Mid-grey beyond the frame, as in the training scenes with border bars.
-        return self._processor.normalise(cut(image_13HW, window, size, fill=0.46)).to(self._dtype)
+        return self._processor.normalise(cut(image_13HW, window, size, fill=0.5)).to(self._dtype)

@@ -76,7 +76,8 @@ APPEARANCE_AND_PLACE = ("colour", "shape", "colour_shape", "size", "rank", "posi
 def compact_cpu() -> Recipe:
     """Train the bundled model on one or two CPU cores in about two hours.
 
-    Words for looks on single pictures first, then what the video side adds, then larger pictures and every kind.
+    Words for looks on single pictures first, then what the video side adds, then larger pictures and every kind, then
+    looks again at the larger size.
     """
     words = Phase(
         num_steps=500,
@@ -99,7 +100,7 @@ def compact_cpu() -> Recipe:
         kinds=APPEARANCE_AND_PLACE,
     )
     everything = Phase(
-        num_steps=800,
+        num_steps=1100,
         mix={"ground": 0.5, "follow": 0.45, "follow_scene": 0.05},
         num_frames={"ground": 4, "follow": 4, "follow_scene": 4},
         batch_size={"ground": 14, "follow": 6, "follow_scene": 6},
@@ -108,7 +109,18 @@ def compact_cpu() -> Recipe:
         # Absent targets more often than one in fifteen, or "it is there" is always the better bet.
         kinds=(*KINDS, *APPEARANCE_AND_PLACE, "absent", "absent"),
     )
-    return Recipe("compact_cpu", (words, looks, everything), num_decay_steps=500)
+    polish = Phase(
+        num_steps=550,
+        mix={"ground": 0.85, "follow": 0.15},
+        num_frames={"ground": 1, "follow": 3},
+        batch_size={"ground": 40, "follow": 8},
+        size=128,
+        num_segmentation_frames=1,
+        hidden_video_share=1.0,
+        freeze_encoder=True,
+        kinds=("colour", "colour", "colour_shape", "colour_shape", "shape", "size", "rank", "position", "absent"),
+    )
+    return Recipe("compact_cpu", (words, looks, everything, polish), num_decay_steps=300)
 
 
 def smoke() -> Recipe:

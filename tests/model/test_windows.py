@@ -72,3 +72,13 @@ def test_lost_object_widens_the_window_up_to_a_limit():
 
 def test_empty_mask_has_no_window():
     assert WindowRule().around(np.zeros((20, 20), bool)) is None
+
+
+@given(st.integers(-90, 90), st.integers(-90, 90), st.integers(32, 120))
+def test_trimming_first_gives_the_same_pixels(y0, x0, side):
+    image, window = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8), Window(y0, x0, side, side)
+    part, moved = window.trim(image)
+    as_tensor = lambda a: torch.from_numpy(np.ascontiguousarray(a)).permute(2, 0, 1)[None].float()  # noqa: E731
+    overlaps = y0 < 60 and x0 < 80 and y0 + side > 0 and x0 + side > 0
+    if overlaps:
+        torch.testing.assert_close(cut(as_tensor(part), moved, 16, 127.0), cut(as_tensor(image), window, 16, 127.0))
