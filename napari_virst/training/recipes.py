@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -120,7 +121,13 @@ def compact_cpu() -> Recipe:
         freeze_encoder=True,
         kinds=("colour", "colour", "colour_shape", "colour_shape", "shape", "size", "rank", "position", "absent"),
     )
-    return Recipe("compact_cpu", (words, looks, everything, polish), num_decay_steps=300)
+    colours = replace(
+        polish,
+        num_steps=330,
+        mix={"ground": 0.9, "follow": 0.1},
+        kinds=("colour", "colour", "colour", "colour_shape", "colour_shape", "absent"),
+    )
+    return Recipe("compact_cpu", (words, looks, everything, polish, colours), num_decay_steps=250)
 
 
 def smoke() -> Recipe:

@@ -15,21 +15,20 @@ from napari_virst.training.scene_meaning import meaning
 from napari_virst.training.scene_motion import plan_path
 from napari_virst.training.scene_objects import COLOURS, HELD_OUT_COMBINATIONS, Background, shown_fractions
 from napari_virst.training.scene_plan import plan_scene
-from napari_virst.training.scene_queries import propose
 from napari_virst.training.scene_words import Phrase, say_plainly
 
 if TYPE_CHECKING:
     from napari_virst.training.scene_objects import Scene, SceneObject
 
-_KINDS = ("colour_shape", "colour_shape", "colour_shape", "colour_shape", "motion", "motion", "rank", "size", "plural")
-_PALETTE = ("red", "green", "yellow", "orange", "cyan", "pink", "white")
-"""Colours that stand out from the background."""
+_PALETTE = ("red", "cyan", "white", "yellow")
+"""Colours that stand out from the background and from each other, one for each object: telling shapes of one colour
+apart, and blue on a dark ground, are beyond the bundled model of today (see its card)."""
 _MAX_PLANS = 20_000
 _BACKGROUND = Background((38.0, 42.0, 52.0), (10.0, -8.0))
 
 
 def plan_sample(seed: int, num_frames: int) -> tuple[Scene, tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """Look for a scene with queries of several kinds, one of them of an object that is outside for a while.
+    """Look for a scene of plain objects, one of them outside for a while, with a query for each.
 
     Returns
     -------
@@ -43,16 +42,17 @@ def plan_sample(seed: int, num_frames: int) -> tuple[Scene, tuple[str, ...], tup
     rng = Random(seed)
     for _ in range(_MAX_PLANS):
         scene = plan_scene(rng, num_frames, "motion", style="geometric")
-        if len(scene.objects) not in (4, 5):
+        if len(scene.objects) != len(_PALETTE):
             continue
         scene = _with_one_leaving(rng, scene)
         if not _is_pretty(scene):
             continue
-        palette = rng.sample(_PALETTE, 3)
-        scene = replace(
-            scene, background=_BACKGROUND, objects=tuple(_plain(rng, item, palette) for item in scene.objects)
-        )
-        found = _ask(rng, scene)
+        palette = rng.sample(_PALETTE, len(scene.objects))
+        dressed = [_plain(item, colour) for item, colour in zip(scene.objects, palette, strict=True)]
+        if any((item.colour, item.shape) in HELD_OUT_COMBINATIONS for item in dressed):
+            continue
+        scene = replace(scene, background=_BACKGROUND, objects=tuple(dressed))
+        found = _ask(scene)
         if found is not None:
             return scene, *found
     raise ValueError(f"A seed must lead to a scene with several queries; got {seed}; give another one.")
@@ -87,22 +87,16 @@ def _is_pretty(scene: Scene) -> bool:
     return varied and roomy and moving >= 2 and float((items[0].shown_T == 0).mean()) >= 0.1
 
 
-def _ask(rng: Random, scene: Scene) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]] | None:
-    leaving = scene.objects[0]
-    phrase = Phrase(leaving.shape, (f"colour:{leaving.colour}",))
-    if meaning(scene, phrase) != (0,) or len({item.colour for item in scene.objects}) < 3:
+def _ask(scene: Scene) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]] | None:
+    """Ask for every object by colour and shape, the one that leaves last."""
+    order = [*range(1, len(scene.objects)), 0]
+    phrases = [Phrase(scene.objects[i].shape, (f"colour:{scene.objects[i].colour}",)) for i in order]
+    if any(meaning(scene, phrase) != (i,) for phrase, i in zip(phrases, order, strict=True)):
         return None
-    asked: dict[tuple[int, ...], str] = {(0,): say_plainly(phrase)}
-    for kind in _KINDS:
-        found = propose(rng, scene, kind)
-        if found is not None and found[0] != Phrase("any", plural=True) and found[1] not in asked:
-            asked[found[1]] = say_plainly(found[0])
-    return (tuple(asked.values()), tuple(asked)) if len(asked) >= 4 else None
+    return tuple(say_plainly(phrase) for phrase in phrases), tuple((i,) for i in order)
 
 
-def _plain(rng: Random, item: SceneObject, palette: list[str]) -> SceneObject:
-    fair = [colour for colour in palette if (colour, item.shape) not in HELD_OUT_COMBINATIONS]
-    colour = rng.choice(fair)
+def _plain(item: SceneObject, colour: str) -> SceneObject:
     look = {"edge_softness": 1.0, "shade": 0.1, "dome": 0.12}
     spin = min(0.4, max(-0.4, item.spin))
     return replace(item, colour=colour, rgb=COLOURS[colour], look=look, spin=spin)
