@@ -20,9 +20,9 @@ from napari_virst.training.scene_words import Phrase, say_plainly
 if TYPE_CHECKING:
     from napari_virst.training.scene_objects import Scene, SceneObject
 
-_PALETTE = ("red", "cyan", "white", "yellow")
-"""Colours that stand out from the background and from each other, one for each object: telling shapes of one colour
-apart, and blue on a dark ground, are beyond the bundled model of today (see its card)."""
+_PALETTE = ("red", "cyan", "white")
+"""One colour for each object, far apart: shapes of one colour, yellow beside red, green beside cyan, and blue on a dark
+ground are beyond the bundled model of today (see its card)."""
 _MAX_PLANS = 20_000
 _BACKGROUND = Background((38.0, 42.0, 52.0), (10.0, -8.0))
 

@@ -222,7 +222,7 @@ def _seed_from(source: torch.Generator) -> int:
     return int(torch.randint(1 << 62, (), generator=source, device=source.device))
 
 
-def sample_scene(seed: int = 7001, *, num_frames: int = 48, size: int = 256) -> Sample:
+def sample_scene(seed: int = 7004, *, num_frames: int = 48, size: int = 256) -> Sample:
     """Draw a clip to try the program on, with queries and their answers; one object is out of sight for a while.
 
     Parameters
