@@ -15,7 +15,7 @@ import numpy as np
 from napari_virst.errors import MaskError, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -123,13 +123,19 @@ class Job:
     span: Span
     """The frames to compute. Frames of user anchors inside it are conditioned on, never returned."""
     anchors: tuple[Anchor, ...] = ()
-    """Every user anchor of the track, inside the span or not, sorted by frame, one per frame."""
+    """The user anchors of the track, inside the span or not, sorted by frame, one per frame; far from the span those
+    that nearer ones keep from being read may be left out, their frames excluded."""
     excluded_anchors: frozenset[int] = frozenset()
-    """Frames whose model anchor must not be used (demoted or deleted)."""
+    """Frames whose model anchor must not be used (deleted)."""
+    pinned_anchors: frozenset[int] = frozenset()
+    """Frames whose model anchor is used even where the user anchors contradict it."""
     focus_frame: int | None = None
     """The frame the person is looking at; propagation starts at the anchor nearest to it."""
     revision: int = 0
     """Counts requests of one track; results of an older revision are dropped."""
+    known_mask: Callable[[int], NDArray[np.bool_] | None] | None = None
+    """The mask (H, W) bool that the track holds for a frame now, None where it holds none; asked from the worker's
+    thread. With it, following away from an anchor may end early where its answers agree again with what is held."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +152,10 @@ class FrameResult:
     provenance: Provenance
     """PREDICTED on a model anchor, PROPAGATED elsewhere."""
     revision: int = 0
+    agreement: float = math.nan
+    """Where language answered for this frame and user anchors were there to ask: IoU of its mask with theirs, 0…1."""
+    is_demoted: bool = False
+    """Whether the frame would be a model anchor, had the user anchors not contradicted it."""
 
 
 @dataclass(frozen=True)

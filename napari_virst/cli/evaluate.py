@@ -131,11 +131,11 @@ def load_on(model: str, device: str) -> Segmenter:
 
 def _print_benchmark(summary: Mapping[str, Any], out: Path) -> None:
     rows = {"all": summary["overall"], **summary.get("groups", {})}
-    cells = {
-        name: [_cell(row["j_and_f"]), _cell(row["j"]), _cell(row["f"]), str(row["num_expressions"])]
-        for name, row in rows.items()
-    }
-    _print_table(f"{summary['dataset']} {summary['split']}", ("", "J&F", "J", "F", "expressions"), cells)
+    with_r = ["r"] if "r" in summary["overall"] else []
+    keys = ["j_and_f", "j", "f", *with_r]
+    cells = {name: [*(_cell(row.get(key)) for key in keys), str(row["num_expressions"])] for name, row in rows.items()}
+    heads = ("", "J&F", "J", "F", *(key.upper() for key in with_r), "expressions")
+    _print_table(f"{summary['dataset']} {summary['split']}", heads, cells)
     if summary["overall"]["j"] is None:
         note("The true masks of this split are not published here; hand in the folders of Annotations.")
     STDOUT.print(f"Images and scores are in {out}.", markup=False)

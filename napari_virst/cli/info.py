@@ -54,6 +54,7 @@ def collect(model: str) -> dict[str, Any]:
                 "num_known_words": config.text_config.vocab_size,
             },
             "full_model_fits": _full_model_fits(),
+            "cache": _cache(),
         }
 
 
@@ -71,6 +72,7 @@ def show(facts: dict[str, Any]) -> None:
         f"{model['num_known_words']} words, {model['image_size_px']} px, memory readout {model['memory_readout']}"
     )
     STDOUT.print(f"Full size {facts['full_model_fits']}")
+    STDOUT.print(f"Features  {_cache_line(facts['cache'])}")
 
 
 def _version(package: str) -> str | None:
@@ -91,6 +93,34 @@ def _devices() -> list[dict[str, Any]]:
 
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [{"name": d.name, "memory_gb": round(d.total_memory / BYTES_PER_GB, 1)} for d in found]
+
+
+def _cache() -> dict[str, Any]:
+    """Limits of the feature cache, and what its folder holds; what is in memory goes with the process."""
+    from napari_virst.engine.cache import CacheLimits, ram_budget
+    from napari_virst.engine.cache_disk import default_folder, disk_use
+
+    limits = CacheLimits.from_environment()
+    folder = limits.folder or default_folder()
+    use = disk_use(folder)
+    return {
+        "ram_budget_gb": round(ram_budget(limits) / BYTES_PER_GB, 2),
+        "disk_budget_gb": round(limits.disk_bytes / BYTES_PER_GB, 2),
+        "disk_gb": round(use.num_bytes / BYTES_PER_GB, 3),
+        "folder": str(folder),
+        "num_hits": use.num_hits,
+        "num_misses": use.num_misses,
+    }
+
+
+def _cache_line(cache: dict[str, Any]) -> str:
+    asked = cache["num_hits"] + cache["num_misses"]
+    rate = f", {cache['num_hits'] / asked:.0%} of {asked} askings answered so far" if asked else ""
+    line = f"up to {cache['ram_budget_gb']} GB in memory while the program runs; on disk "
+    if not cache["disk_budget_gb"]:
+        line += "off (set NAPARI_VIRST_CACHE_DISK_GB=20 to keep them between sessions)"
+        return line + (f"; {cache['disk_gb']} GB left in {cache['folder']}" if cache["disk_gb"] else "")
+    return line + f"{cache['disk_gb']} of {cache['disk_budget_gb']} GB in {cache['folder']}{rate}"
 
 
 def _full_model_fits() -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_virst.engine.predictor import Predictor
+    from napari_virst.model.processing import FrameSample
 
 app = typer.Typer(
     name="napari-virst",
@@ -77,6 +78,8 @@ def wake(
     dtype: str = "auto",
     quantize: str | None = None,
     offload: bool = False,
+    frame_sample: FrameSample | None = None,
+    use_initial_fusion: bool | None = None,
 ) -> Callable[[], Predictor]:
     """Return a function that loads the model when it is first needed, once."""
 
@@ -84,7 +87,11 @@ def wake(
     def load() -> Predictor:
         from napari_virst.engine.predictor import PredictorOptions, load_segmenter
 
-        options = PredictorOptions(preset=preset)  # type: ignore[arg-type]  # checked there
+        options = PredictorOptions(
+            preset=preset,  # type: ignore[arg-type]  # checked there
+            frame_sample=frame_sample,
+            use_initial_fusion=use_initial_fusion,
+        )
         with STDERR.status("waking the model"):
             return load_segmenter(model, device, options, dtype=dtype, quantization=quantize, offload=offload)  # type: ignore[arg-type]
 
@@ -110,6 +117,19 @@ def segment(
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     preset: PresetOption = None,
+    frames_sampled: Annotated[
+        str | None,
+        typer.Option(
+            "--frames-sampled",
+            help="The very frames to ask about, e.g. 0,4,8,12, or all/of them for ST-Fusion, or a JSON file of both.",
+        ),
+    ] = None,
+    initial_fusion: Annotated[
+        bool | None, typer.Option("--initial-fusion/--no-initial-fusion", help="The first fusion; else as preset.")
+    ] = None,
+    exclude_anchor: Annotated[
+        list[int] | None, typer.Option("--exclude-anchor", help="Frame whose mask by language is not to be trusted.")
+    ] = None,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     offload: OffloadOption = False,
@@ -118,6 +138,7 @@ def segment(
     """Follow a query, or a mask, through a video."""
     from napari_virst.cli import segment as work
     from napari_virst.cli.report import note, print_json
+    from napari_virst.cli.sampling import read_frame_sample
     from napari_virst.engine.cropping import Region
     from napari_virst.io.video import open_video
 
@@ -131,8 +152,12 @@ def segment(
         for remark in opened.notes:
             note(remark)
         anchors = work.read_anchors(corrections, opened.shape, label)
-        segmenter = wake(model, device, preset, dtype, quantize, offload)
-        summary = work.segment(frames, queries, anchors, segmenter, out, video_name=opened.name, region=area)
+        sample = read_frame_sample(frames_sampled, opened.num_frames) if frames_sampled is not None else None
+        excluded = work.check_excluded(exclude_anchor or [], opened.num_frames)
+        segmenter = wake(model, device, preset, dtype, quantize, offload, sample, initial_fusion)
+        summary = work.segment(
+            frames, queries, anchors, segmenter, out, video_name=opened.name, region=area, excluded_anchors=excluded
+        )
     if as_json:
         print_json({"out": str(out), **asdict(summary)})
     else:
@@ -260,14 +285,29 @@ def info(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, e.g. compact_cpu.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; a run begun there goes on.")],
+    recipe: Annotated[str, typer.Argument(help="compact_cpu, finetune, full_lora or smoke.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in that folder, if there is one.")
+    ] = False,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help='Model to go on from: "compact" or a folder.')
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of videos with masks; else procedural scenes.")] = None,
+    dataset: Annotated[
+        str, typer.Option(help="What --data holds: project, mevis, ref-youtube-vos, ref-davis or revos.")
+    ] = "project",
+    split: Annotated[str, typer.Option(help="Split of a benchmark.")] = "train",
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16 (mixed); auto: bf16 on a GPU.")] = "auto",
     export: Annotated[
         Path | None, typer.Option(help="Write the averaged weights as a model folder at the end.")
     ] = None,
     num_threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
 ) -> None:
-    """Train on procedural scenes; stop with Ctrl+C and run again to go on."""
-    from napari_virst.cli.train import run_training
+    """Train a model; stop with Ctrl+C and go on with --resume."""
+    from napari_virst.cli.train import TrainingRequest, run_training
 
-    run_training(recipe, out, export, num_threads)
+    run_training(
+        TrainingRequest(recipe, out, resume, start_from, data, dataset, split, device, precision, export, num_threads)
+    )

@@ -184,6 +184,7 @@ def segment(
     *,
     video_name: str,
     region: Region | None = None,
+    excluded_anchors: frozenset[int] = frozenset(),
 ) -> Summary:
     """Follow every query through the whole video; write one label stack each, and ``summary.json``."""
     shape = frames.shape[:3]
@@ -200,7 +201,7 @@ def segment(
         for word in unknown:
             note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
         try:
-            job = Job(query, Span(0, shape[0]), anchors)
+            job = Job(query, Span(0, shape[0]), anchors, excluded_anchors)
             presence = follow(segmenter, frames, job, spool, query.name, region)
         except Interrupted:
             interrupted = True
@@ -241,6 +242,19 @@ def _summarise(
         seconds=round(seconds, 3),
         frames_per_s=round(len(presence) / seconds, 2) if seconds else 0.0,
     )
+
+
+def check_excluded(frames: list[int], num_frames: int) -> frozenset[int]:
+    """Return the frames of ``--exclude-anchor``.
+
+    Raises
+    ------
+    InputError
+        When one is outside the video.
+    """
+    if outside := [frame for frame in frames if not 0 <= frame < num_frames]:
+        raise InputError(f"--exclude-anchor must name frames from 0 to {num_frames - 1}; got {outside[0]}; correct it.")
+    return frozenset(frames)
 
 
 def check_output(out: Path) -> None:

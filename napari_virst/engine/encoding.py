@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
+from napari_virst.engine.cache import CacheKey
+from napari_virst.engine.reading import ReadAhead
+from napari_virst.model.readout import ImageFeatures
 from napari_virst.model.windows import Window, cut, mask_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_virst.engine.cache import FeatureCache
     from napari_virst.engine.options import Settings
     from napari_virst.engine.protocol import Frames
     from napari_virst.model.processing import VirstProcessor
-    from napari_virst.model.readout import ImageFeatures
     from napari_virst.model.virst import VirstModel
 
 Stage = Literal["prompter", "propagation"]
 
 
+class StoppedError(Exception):
+    """Somebody asked to stop in the middle of a computation; never leaves the engine."""
+
+
 class VideoEncoder:
     """Encodes frames of one video for one run.
 
-    Features of whole frames are kept while they will be read again: sampled frames until they are followed, model
-    anchors until the end of the run. Where windows follow the object nothing is kept, since no window comes twice.
+    Features of whole frames come from the cache, and go there. What this run will read again is kept besides, whatever
+    the cache's budget: sampled frames until they are followed, model anchors until the end of the run. Windows that
+    follow an object are not kept, since no window comes twice; windows around anchors do, at every correction.
     """
 
-    def __init__(self, model: VirstModel, processor: VirstProcessor, settings: Settings, frames: Frames) -> None:
-        self._model, self._settings, self._frames = model, settings, frames
+    def __init__(
+        self,
+        model: VirstModel,
+        processor: VirstProcessor,
+        settings: Settings,
+        frames: Frames,
+        cache: FeatureCache,
+    ) -> None:
+        self._model, self._settings, self._frames, self._cache = model, settings, frames, cache
         self._processor = processor.with_resize_preset("reference") if settings.is_reference else processor
         weight: Tensor = next(model.parameters())
         self.device, self._dtype = weight.device, weight.dtype
         self._kept: dict[int, ImageFeatures] = {}
+        self._ahead: ReadAhead | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,18 +71,80 @@ class VideoEncoder:
         """The window that is the frame."""
         return Window.whole(*self.shape[1:])
 
+    # Reading ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading_ahead(self, order: Sequence[int]) -> Iterator[None]:
+        """Read frames ahead, in the order in which they will be asked for; those in the cache are not read."""
+        with ReadAhead(self._frames, order, wanted=self._must_be_read) as self._ahead:
+            try:
+                yield
+            finally:
+                self._ahead = None
+
+    def _must_be_read(self, frame: int) -> bool:
+        if self._settings.follow_with_windows:
+            return True
+        return frame not in self._kept and self._key(frame, self.whole, "propagation") not in self._cache
+
+    def _image(self, frame: int) -> NDArray[np.uint8]:
+        return self._frames[frame] if self._ahead is None else self._ahead.take(frame)
+
+    # Language --------------------------------------------------------------------------------------------------------
+
     def tower_pixels(self, frame: int) -> Tensor:
         """(1, 3, S, S): the video tower's input."""
-        image = self._frames[frame]
+        image = self._image(frame)
         if self._settings.is_reference:
             return self._placed(self._processor.video_pixels([image]))
         return self._squared(image, self._model.config.video_config.image_size, self.whole)
+
+    def knows_visual_tokens(self, sample: Sequence[int]) -> bool:
+        """Whether :meth:`visual_tokens` needs no pixels."""
+        return self._tokens_key(sample) in self._cache
+
+    def visual_tokens(
+        self, sample: Sequence[int], pixels: dict[int, Tensor], should_stop: Callable[[], bool]
+    ) -> Tensor:
+        """(1, V, D): what the video tower says of the sampled frames, whatever the query.
+
+        Parameters
+        ----------
+        sample
+            Frames, a multiple of the clip length.
+        pixels
+            :meth:`tower_pixels` of those that were read already.
+        should_stop
+            Asked before every clip.
+
+        Raises
+        ------
+        StoppedError
+            When told to stop.
+        """
+
+        def compute() -> tuple[Tensor]:
+            clips, length = [], self._model.config.video_config.num_frames_per_clip
+            for start in range(0, len(sample), length):
+                if should_stop():
+                    raise StoppedError
+                clip = [pixels[f] if f in pixels else self.tower_pixels(f) for f in sample[start : start + length]]
+                clips.append(self._model.encode_clips(torch.stack(clip, 1)))
+            return (torch.cat(clips, 1),)
+
+        return self._cache.fetch(self._tokens_key(sample), compute, exact=self._settings.is_reference)[0]
+
+    def _tokens_key(self, sample: Sequence[int]) -> CacheKey:
+        frames = hashlib.blake2b(repr(tuple(sample)).encode(), digest_size=8).hexdigest()
+        return self._named(f"tokens_{frames}", 0, None)
 
     def prompter_features(self, frame: int) -> ImageFeatures:
         """Features of a whole frame for ST-Fusion; kept where propagation reads the same."""
         if self._settings.shares_features:
             return self.features(frame, keep=True)
-        return self._encode(frame, self.whole, "prompter")
+        return self._encode(frame, self.whole, "prompter", cached=True)
+
+    # Following -------------------------------------------------------------------------------------------------------
 
     def features(self, frame: int, window: Window | None = None, *, keep: bool = False) -> ImageFeatures:
         """Features for decoding and remembering a frame, or a window of it.
@@ -74,30 +156,62 @@ class VideoEncoder:
         window
             The whole frame where None.
         keep
-            Whether the same whole frame will be asked for again; otherwise what was kept of it is dropped.
+            Whether the same will be asked for again, in this run or a later one.
         """
         window = window or self.whole
         if self._settings.follow_with_windows or window != self.whole:
-            return self._encode(frame, window, "propagation")
+            return self._encode(frame, window, "propagation", cached=keep)
         known = self._kept.get(frame) if keep else self._kept.pop(frame, None)
-        features = known or self._encode(frame, window, "propagation")
+        features = known or self._encode(frame, window, "propagation", cached=True)
         if keep:
             self._kept[frame] = features
         return features
+
+    def features_of_objects(self, frame: int, windows: Sequence[Window]) -> ImageFeatures:
+        """Features of one frame for B objects: one encoding for all, or a batch of their windows."""
+        if not self._settings.follow_with_windows:
+            features = self.features(frame)
+            return features if len(windows) == 1 else features.expand(len(windows))
+        if len(windows) == 1:
+            return self.features(frame, windows[0])
+        image, size = self._image(frame), self._model.config.segmenter_config.image_size
+        pixels = [self._squared(image, size, window) for window in windows]
+        features_B: ImageFeatures = self._model.segmenter.encode(torch.cat(pixels))
+        return features_B
 
     def mask(self, mask_HW: NDArray[np.bool_], window: Window) -> Tensor:
         """(1, 1, S, S) of 0 and 1: a mask as the segmenter's input."""
         size = self._model.config.segmenter_config.image_size
         return mask_tensor(mask_HW, window, size, self.device).to(self._dtype)
 
-    def _encode(self, frame: int, window: Window, stage: Stage) -> ImageFeatures:
-        image = self._frames[frame]
+    def _encode(self, frame: int, window: Window, stage: Stage, *, cached: bool) -> ImageFeatures:
+        if not cached:
+            return self._compute(frame, window, stage)
+        levels = self._cache.fetch(
+            self._key(frame, window, stage),
+            lambda: self._compute(frame, window, stage).levels,
+            exact=self._settings.is_reference,
+        )
+        return ImageFeatures(*levels)
+
+    def _compute(self, frame: int, window: Window, stage: Stage) -> ImageFeatures:
+        image = self._image(frame)
         if self._settings.is_reference:
             pixels = self._placed(self._processor.segmenter_pixels([image], stage))
         else:
             pixels = self._squared(image, self._model.config.segmenter_config.image_size, window)
         features: ImageFeatures = self._model.segmenter.encode(pixels)
         return features
+
+    def _key(self, frame: int, window: Window, stage: Stage) -> CacheKey:
+        # One filter serves both stages but in the reference preset.
+        return self._named(
+            stage if self._settings.is_reference else "frame", frame, None if window == self.whole else window
+        )
+
+    def _named(self, stage: str, frame: int, window: Window | None) -> CacheKey:
+        preset = "reference" if self._settings.is_reference else "default"
+        return CacheKey(f"{self.fingerprint} {self.shape}", f"{preset}_{stage}", frame, window)
 
     def _placed(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device, self._dtype)

@@ -1,133 +1,234 @@
-"""Follows one object from its anchors through memory, one frame at a time."""
+"""Follows objects from their anchors through memory, one frame at a time, those on the same frame as one batch."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from napari_virst.engine.grounding import decode_prompts
-from napari_virst.model.memory import ObjectMemory
+from napari_virst.engine.grounding import GroundedFrame, decode_prompts
+from napari_virst.model.memory import ObjectMemory, group_alike, join_views, split_entry
 from napari_virst.model.windows import Window, paste
 from napari_virst.records import Anchor, AnchorKind, FrameResult, Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from napari_virst.engine.encoding import VideoEncoder
-    from napari_virst.engine.grounding import GroundedFrame
     from napari_virst.engine.options import PredictorOptions, Settings
-    from napari_virst.model.anchors import Leg
+    from napari_virst.model.anchors import Direction, Leg
+    from napari_virst.model.readout import ImageFeatures, MemoryEntry
+    from napari_virst.model.segmenter import Decoded
     from napari_virst.model.virst import VirstModel
-    from napari_virst.records import Span
+    from napari_virst.records import Job
 
 
-class Follower:
-    """Where one run stands: its memory, and the masks that windows start from.
+class AnchorEntries:
+    """Memories of the last anchors, so that a correction encodes the anchor that is new and no other."""
+
+    def __init__(self, num_entries: int = 64) -> None:
+        self._num_entries = num_entries
+        self._given: OrderedDict[tuple[str, int, Window, bytes], MemoryEntry] = OrderedDict()
+        self._grounded: WeakKeyDictionary[GroundedFrame, MemoryEntry] = WeakKeyDictionary()
+
+    def given(self, video: str, anchor: Anchor, window: Window, make: Callable[[], MemoryEntry]) -> MemoryEntry:
+        """Return the memory of a mask that a person gave, made where it is not known."""
+        digest = hashlib.blake2b(np.packbits(anchor.mask).tobytes(), digest_size=16).digest()
+        key = video, anchor.frame, window, digest
+        entry = self._given.pop(key, None) or make()
+        self._given[key] = entry
+        while len(self._given) > self._num_entries:
+            self._given.popitem(last=False)
+        return entry
+
+    def grounded(self, frame: GroundedFrame, make: Callable[[], MemoryEntry]) -> MemoryEntry:
+        """Return the memory of a model anchor, made where it is not known; it lives as long as the grounding."""
+        if frame not in self._grounded:
+            self._grounded[frame] = make()
+        return self._grounded[frame]
+
+
+class FollowedObject:
+    """Where one object stands: its memory, its anchors' masks, and the window it is looked for in.
 
     Memory is bounded whatever the length of the video.
     """
 
-    def __init__(self, model: VirstModel, settings: Settings, options: PredictorOptions, video: VideoEncoder) -> None:
-        self._segmenter, self._settings, self._options, self._video = model.segmenter, settings, options, video
-        self._masks: dict[int, NDArray[np.bool_]] = {}
-        self._memory = ObjectMemory(
-            video.shape[0],
-            max_anchors=settings.max_anchors,
-            num_fifo_frames=settings.num_fifo_frames,
-            max_pointers=model.config.segmenter_config.sam2_config.max_object_pointers_in_encoder,
-            prefer_user_anchors=not settings.is_reference,
-        )
+    def __init__(self, job: Job, memory: ObjectMemory, window: Window, passing: frozenset[int]) -> None:
+        self.job, self.memory, self.window, self.passing = job, memory, window, passing
+        self.masks: dict[int, NDArray[np.bool_]] = {}
+        self.passed: dict[int, MemoryEntry] = {}
+        self.agreements: dict[int, float] = {}
+        self.demoted: dict[int, NDArray[np.bool_]] = {}
 
-    @property
-    def anchor_frames(self) -> tuple[int, ...]:
-        """Frames held as anchors, in order."""
-        return self._memory.anchor_frames
+
+class Follower:
+    """Runs the segmenter for the objects of one run; it holds no state but theirs."""
+
+    def __init__(
+        self,
+        model: VirstModel,
+        settings: Settings,
+        options: PredictorOptions,
+        video: VideoEncoder,
+        entries: AnchorEntries,
+    ) -> None:
+        self._segmenter, self._settings, self._options, self._video = model.segmenter, settings, options, video
+        self._max_pointers = model.config.segmenter_config.sam2_config.max_object_pointers_in_encoder
+        self._entries = entries
+
+    def object_of(self, job: Job, passing: frozenset[int] = frozenset()) -> FollowedObject:
+        """Return an object that nothing is known of yet; user anchors in ``passing`` will not condition."""
+        memory = ObjectMemory(
+            self._video.shape[0],
+            max_anchors=self._settings.max_anchors,
+            num_fifo_frames=self._settings.num_fifo_frames,
+            max_pointers=self._max_pointers,
+            prefer_user_anchors=not self._settings.is_reference,
+        )
+        return FollowedObject(job, memory, self._video.whole, passing)
 
     # Anchors ---------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def start(self, anchors: tuple[Anchor, ...]) -> None:
-        """Put the user anchors into memory."""
+    def add_user_anchors(self, thing: FollowedObject, should_stop: Callable[[], bool]) -> bool:
+        """Put the user anchors into memory; False when told to stop before the last."""
+        anchors = thing.job.anchors
         seen = [anchor for anchor in anchors if not anchor.is_absent]
-        self._masks = {anchor.frame: anchor.mask for anchor in anchors}
+        thing.masks = {anchor.frame: anchor.mask for anchor in anchors}
         for anchor in anchors:
+            if should_stop():
+                return False
             nearest = min(seen, key=lambda a: abs(a.frame - anchor.frame), default=None)
-            window = self._window_of(nearest.mask) if nearest is not None else None
-            self._remember_given(anchor, window or self._video.whole)
+            window = (self._window_of(nearest.mask) if nearest is not None else None) or self._video.whole
+
+            def make(anchor: Anchor = anchor, window: Window = window) -> MemoryEntry:
+                return self._remember_given(anchor.frame, anchor.mask, window, keep=True)
+
+            entry = self._entries.given(self._video.fingerprint, anchor, window, make)
+            if anchor.frame in thing.passing:
+                thing.passed[anchor.frame] = entry
+            else:
+                thing.memory.add_anchor(anchor.frame, entry, is_user=anchor.kind is AnchorKind.USER)
+        return True
 
     @torch.inference_mode()
-    def add_model_anchor(self, grounded: GroundedFrame) -> None:
+    def add_model_anchor(self, thing: FollowedObject, grounded: GroundedFrame) -> None:
         """Put what language said of a frame into memory."""
-        if self._settings.decode_anchors:
-            features = self._video.features(grounded.frame, keep=True)
-            decoded = decode_prompts(self._segmenter, features, grounded.prompts)
-            self._memory.add_anchor(grounded.frame, self._segmenter.remember(features, decoded))
-        else:
-            anchor = Anchor(grounded.frame, grounded.mask, AnchorKind.MODEL)
-            self._remember_given(anchor, self._window_of(grounded.mask) or self._video.whole)
-        self._masks[grounded.frame] = grounded.mask
+        entry = self._entries.grounded(grounded, lambda: self._remember_grounded(grounded))
+        thing.memory.add_anchor(grounded.frame, entry)
+        thing.masks[grounded.frame] = grounded.mask
 
     @torch.inference_mode()
-    def agrees(self, grounded: GroundedFrame) -> bool:
-        """Whether the anchors held so far, read directly, find the same object where language found one."""
+    def agreement(self, thing: FollowedObject, grounded: GroundedFrame) -> float:
+        """Return the IoU, 0…1, of what language found with what the anchors held so far, read directly, find there."""
         window = self._window_of(grounded.mask) or self._video.whole
         features = self._video.features(grounded.frame, window, keep=True)
-        decoded = self._segmenter.decode_tracked(features, self._memory.view(grounded.frame))
+        decoded = self._segmenter.decode_tracked(features, thing.memory.view(grounded.frame))
         mask = paste(decoded.low_res_B1hw[0, 0], window, *self._video.shape[1:])
         union = int(np.count_nonzero(mask | grounded.mask))
-        return int(np.count_nonzero(mask & grounded.mask)) >= self._options.agreement_iou * max(1, union)
+        return int(np.count_nonzero(mask & grounded.mask)) / max(1, union)
 
-    def _remember_given(self, anchor: Anchor, window: Window) -> None:
-        features = self._video.features(anchor.frame, window)
-        decoded = self._segmenter.decode_given(features, self._video.mask(anchor.mask, window))
-        entry = self._segmenter.remember(features, decoded)
-        self._memory.add_anchor(anchor.frame, entry, is_user=anchor.kind is AnchorKind.USER)
+    def _remember_grounded(self, grounded: GroundedFrame) -> MemoryEntry:
+        if not self._settings.decode_anchors:
+            window = self._window_of(grounded.mask) or self._video.whole
+            return self._remember_given(grounded.frame, grounded.mask, window, keep=True)
+        features = self._video.features(grounded.frame, keep=True)
+        return self._segmenter.remember(features, decode_prompts(self._segmenter, features, grounded.prompts))
+
+    def _remember_given(self, frame: int, mask: NDArray[np.bool_], window: Window, *, keep: bool) -> MemoryEntry:
+        features = self._video.features(frame, window, keep=keep and self._settings.follow_with_windows)
+        decoded = self._segmenter.decode_given(features, self._video.mask(mask, window))
+        return self._segmenter.remember(features, decoded)
 
     # Following -------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def follow(
-        self, leg: Leg, skip: Collection[int], span: Span, revision: int, should_stop: Callable[[], bool]
-    ) -> Iterator[FrameResult]:
-        """Follow the frames of a leg, passing through those in ``skip``; return those in ``span``."""
-        height, width = self._video.shape[1:]
-        self._memory.forget_tracked()
-        window = self._first_window(leg)
-        for frame in leg.frames:
-            if should_stop():
-                return
-            if frame in skip:
-                window = self._window_of(self._masks[frame], window) or window
+    def enter(self, thing: FollowedObject, leg: Leg) -> None:
+        """Get an object ready for the first frame of a leg.
+
+        A leg that does not start next to an anchor goes on where an earlier run was stopped: the masks that the track
+        holds of the frames before it are remembered as if they had just been followed.
+        """
+        thing.memory.forget_tracked()
+        first = leg.frames[0]
+        thing.window = self._first_window(thing, first)
+        known_mask, anchors = thing.job.known_mask, thing.memory.anchor_frames
+        if known_mask is None or self._settings.is_reference or first - leg.direction in anchors:
+            return
+        before = [first - leg.direction * n for n in range(self._settings.num_fifo_frames, 0, -1)]
+        for frame in before:
+            if frame in anchors or not 0 <= frame < self._video.shape[0]:
                 continue
-            features = self._video.features(frame, window)
-            decoded = self._segmenter.decode_tracked(features, self._memory.view(frame, leg.direction))
-            self._memory.add_tracked(frame, self._segmenter.remember(features, decoded))
-            mask = paste(decoded.low_res_B1hw[0, 0], window, height, width)
-            if frame in span:
-                yield FrameResult(
+            mask = known_mask(frame)
+            if mask is not None:
+                thing.window = self._window_of(mask) or thing.window
+                thing.memory.add_tracked(frame, self._remember_given(frame, mask, thing.window, keep=False))
+
+    def pass_anchor(self, thing: FollowedObject, frame: int) -> None:
+        """Take the window from an anchor on the way, and remember one that does not condition."""
+        if frame in thing.passed:
+            thing.memory.add_tracked(frame, thing.passed[frame])
+        thing.window = self._window_of(thing.masks[frame], thing.window) or thing.window
+
+    @torch.inference_mode()
+    def step(self, frame: int, direction: Direction, things: Sequence[FollowedObject]) -> list[FrameResult]:
+        """Follow objects into one frame, and return what it says of each."""
+        features = self._video.features_of_objects(frame, [thing.window for thing in things])
+        views = [thing.memory.view(frame, direction) for thing in things]
+        results: dict[int, FrameResult] = {}
+        for rows in group_alike(views):
+            part = features if len(rows) == len(things) else _rows_of(features, rows)
+            decoded = self._segmenter.decode_tracked(part, join_views([views[row] for row in rows]))
+            entries = split_entry(self._segmenter.remember(part, decoded))
+            for row, entry in zip(rows, entries, strict=True):
+                things[row].memory.add_tracked(frame, entry)
+            answers = self._answers(frame, decoded, [things[row] for row in rows])
+            results.update(zip(rows, answers, strict=True))
+        return [results[row] for row in range(len(things))]
+
+    def _answers(self, frame: int, decoded: Decoded, things: Sequence[FollowedObject]) -> list[FrameResult]:
+        height, width = self._video.shape[1:]
+        presences, ious = decoded.score_B.sigmoid().tolist(), decoded.best_iou_B.tolist()
+        answers = []
+        for row, thing in enumerate(things):
+            mask = paste(decoded.low_res_B1hw[row, 0], thing.window, height, width)
+            answers.append(
+                FrameResult(
                     frame,
                     mask,
-                    presence=float(decoded.score_B.sigmoid()),
-                    predicted_iou=float(decoded.best_iou_B),
-                    provenance=Provenance.PROPAGATED,
-                    revision=revision,
+                    presences[row],
+                    ious[row],
+                    Provenance.PROPAGATED,
+                    thing.job.revision,
+                    thing.agreements.get(frame, math.nan),
+                    is_demoted=frame in thing.demoted,
                 )
+            )
             if self._settings.follow_with_windows:
-                rule = self._options.window_rule
-                window = rule.around(mask, window) or rule.grown(window, (height, width))
+                rule, window = self._options.window_rule, thing.window
+                thing.window = rule.around(mask, window) or rule.grown(window, (height, width))
+        return answers
 
-    def _first_window(self, leg: Leg) -> Window:
-        known = [frame for frame, mask in self._masks.items() if mask.any()]
-        if not known or not leg.frames:
+    def _first_window(self, thing: FollowedObject, first: int) -> Window:
+        known = [frame for frame, mask in thing.masks.items() if mask.any()]
+        if not known:
             return self._video.whole
-        nearest = min(known, key=lambda f: abs(f - leg.frames[0]))
-        return self._window_of(self._masks[nearest]) or self._video.whole
+        nearest = min(known, key=lambda f: abs(f - first))
+        return self._window_of(thing.masks[nearest]) or self._video.whole
 
     def _window_of(self, mask: NDArray[np.bool_], previous: Window | None = None) -> Window | None:
         if not self._settings.follow_with_windows:
             return self._video.whole
         return self._options.window_rule.around(mask, previous)
+
+
+def _rows_of(features: ImageFeatures, rows: list[int]) -> ImageFeatures:
+    return features[torch.tensor(rows, device=features.coarse_BCHW.device)]

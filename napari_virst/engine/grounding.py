@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_virst.engine.encoding import StoppedError
 from napari_virst.model.anchors import spread_anchors
 from napari_virst.model.windows import paste
 
@@ -73,6 +74,7 @@ class Grounder:
     def sample(self, num_frames: int) -> FrameSample:
         """Choose the frames to look at."""
         if self._options.frame_sample is not None:
+            self._options.frame_sample.check(num_frames, self._model.config.video_config.num_frames_per_clip)
             return self._options.frame_sample
         settings = self._settings
         return self._processor.sample_frames(num_frames, settings.num_vlm_frames, settings.num_segmentation_frames)
@@ -83,16 +85,22 @@ class Grounder:
         images: dict[int, Tensor] = {}
         maps: dict[int, Tensor] = {}
         shared: dict[int, ImageFeatures] = {}
+        tokens_known = video.knows_visual_tokens(sample.vlm)
         for frame in sorted(set(sample.vlm)):
             if should_stop():
                 return ()
-            images[frame] = video.tower_pixels(frame)
+            if not tokens_known:
+                images[frame] = video.tower_pixels(frame)
             if frame in sample.segmentation:
                 features = video.prompter_features(frame)
                 maps[frame] = features.coarse_BCHW
                 if not self._settings.is_reference:  # which decodes anchors from another filter's features
                     shared[frame] = features
-        prompts_1NTC = self._prompts(video, text, sample, images, maps)
+        try:
+            visual_1VD = video.visual_tokens(sample.vlm, images, should_stop)
+        except StoppedError:
+            return ()
+        prompts_1NTC = self._prompts(video, text, sample, visual_1VD, maps)
         answers = []
         for frame, positions in self._decoded_positions(sample).items():
             if should_stop():
@@ -102,10 +110,9 @@ class Grounder:
         return tuple(answers)
 
     def _prompts(
-        self, video: VideoEncoder, text: str, sample: FrameSample, images: dict[int, Tensor], maps: dict[int, Tensor]
+        self, video: VideoEncoder, text: str, sample: FrameSample, visual_1VD: Tensor, maps: dict[int, Tensor]
     ) -> Tensor:
         """(1, N, T, C): ST prompts of the segmentation frames."""
-        visual_1VD = self._model.encode_clips(torch.stack([images[f] for f in sample.vlm], 1))
         maps_1TCHW = torch.stack([maps[f] for f in sample.segmentation], 1)
         tokens = self._processor.text_ids(text)
         ids_1L, padding_1L = tokens.input_ids.to(video.device), tokens.attention_mask.to(video.device)

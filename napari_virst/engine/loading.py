@@ -244,7 +244,7 @@ def _free_bytes(device: torch.device) -> float:
 
 def _require(package: str, purpose: str) -> None:
     if find_spec(package) is None:
-        raise DeviceError(f"{purpose} must have {package}; it is not installed; run: pip install {package}")
+        raise DeviceError(f'{purpose} must have {package}; it is not installed; run: pip install "napari-virst[full]"')
 
 
 @contextmanager

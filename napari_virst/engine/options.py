@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from napari_virst.errors import InputError
 from napari_virst.model.config import InferencePreset
 from napari_virst.model.windows import WindowRule
 
 if TYPE_CHECKING:
+    from napari_virst.engine.cache import CacheLimits
     from napari_virst.model.config import VirstConfig
     from napari_virst.model.processing import FrameSample
+
+CorrectionMemory = Literal["conditioning", "non_conditioning"]
+Directions = Literal["both", "forward"]
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,35 @@ class PredictorOptions:
     """A query whose presence stays below this on every sampled frame is answered "not in this video"."""
     agreement_iou: float = 0.3
     """A model anchor whose mask overlaps less with what the user anchors say of its frame is demoted."""
+    arbitrate: bool = True
+    """Whether such anchors are demoted at all; False keeps every one of them."""
+    correction_memory: CorrectionMemory = "conditioning"
+    """``"non_conditioning"`` remembers user anchors after the first as frames that were followed, SAM 2's default for
+    corrections on followed frames: for comparison."""
+    directions: Directions = "both"
+    """``"forward"`` follows every gap forward from its earlier anchor: for comparison."""
     num_cached_groundings: int = 8
+    convergence_frames: int = 4
+    """How many frames in a row must agree with what the track holds before following away from a user anchor ends; 0:
+    it never ends early (docs/benchmarks/sharing.md says why 4 and 0.95). Only where a job brings ``known_mask``."""
+    convergence_iou: float = 0.95
+    """From which IoU on a frame agrees."""
+    cache: CacheLimits | None = None
+    """What may be kept of videos; None: as the environment says (:meth:`CacheLimits.from_environment`)."""
 
     def __post_init__(self) -> None:
         if self.preset is not None and self.preset not in get_args(InferencePreset):
             allowed = " or ".join(f'"{name}"' for name in get_args(InferencePreset))
             raise InputError(f'The preset must be {allowed}; got "{self.preset}"; choose one.')
-        for name in ("num_vlm_frames", "num_segmentation_frames", "num_anchors", "max_anchors", "num_fifo_frames"):
-            value, least = getattr(self, name), 0 if name == "num_fifo_frames" else 1
+        for name, choices in (("correction_memory", CorrectionMemory), ("directions", Directions)):
+            if getattr(self, name) not in get_args(choices):
+                allowed = " or ".join(f'"{choice}"' for choice in get_args(choices))
+                raise InputError(f'{name} must be {allowed}; got "{getattr(self, name)}"; choose one.')
+        if not 0 < self.convergence_iou <= 1:
+            raise InputError(f"convergence_iou must be in 0…1; got {self.convergence_iou}; 0.95 is the default.")
+        counts = ("num_vlm_frames", "num_segmentation_frames", "num_anchors", "max_anchors", "num_fifo_frames")
+        for name in (*counts, "convergence_frames"):
+            value, least = getattr(self, name), 0 if name in ("num_fifo_frames", "convergence_frames") else 1
             if value is not None and value < least:
                 raise InputError(f"{name} must be at least {least}; got {value}; raise it.")
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_virst.engine.cache import CacheLimits, FeatureCache, weights_hash
+from napari_virst.engine.convergence import Convergence
 from napari_virst.engine.encoding import VideoEncoder
 from napari_virst.engine.explaining import explain
-from napari_virst.engine.following import Follower
+from napari_virst.engine.following import AnchorEntries, FollowedObject, Follower
 from napari_virst.engine.grounding import GroundedFrame, Grounder
 from napari_virst.engine.loading import load_model, pick_device
 from napari_virst.engine.options import PredictorOptions, settle
+from napari_virst.engine.sweeping import Pursuit, sweep_all
 from napari_virst.errors import QueryError, SegmentationError, VirstError
 from napari_virst.model.anchors import Leg, plan_legs, spread_anchors
 from napari_virst.records import FrameResult, Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import torch
+    from numpy.typing import NDArray
 
+    from napari_virst.engine.cache import CacheReport
     from napari_virst.engine.loading import DtypeName
     from napari_virst.engine.preflight import Quantization
     from napari_virst.engine.protocol import Frames
@@ -36,9 +43,10 @@ logger = logging.getLogger(__name__)
 
 
 class Predictor:
-    """Follows one query along a video with a :class:`VirstModel`.
+    """Follows queries along a video with a :class:`VirstModel`.
 
-    Image features are computed frame by frame and dropped; memory is bounded whatever the length of the video.
+    Memory is bounded whatever the length of the video: what is remembered of objects is, and what is kept of frames for
+    the next query or correction stays within the cache's budgets.
 
     Parameters
     ----------
@@ -59,6 +67,10 @@ class Predictor:
         self._options = options or PredictorOptions()
         self._settings = settle(self._options, model.config)
         self._grounder = Grounder(self._model, processor, self._settings, self._options)
+        weight = next(model.parameters())
+        limits = self._options.cache or CacheLimits.from_environment()
+        self._cache = FeatureCache(limits, weight.device, weight.dtype, self._hash)
+        self._entries = AnchorEntries()
 
     @property
     def name(self) -> str:
@@ -77,17 +89,28 @@ class Predictor:
 
     def run(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Iterator[FrameResult]:
         """Compute the frames of ``job.span``; see :meth:`napari_virst.engine.protocol.Segmenter.run`."""
-        if not job.query.text and not job.anchors:
-            raise QueryError(
-                "A track must have words or a mask to follow; got neither; "
-                "type a query, or paint the object on one frame."
-            )
+        for _, result in self.run_many(frames, (job,), should_stop):
+            yield result
+
+    def run_many(
+        self, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Compute several jobs together; see :meth:`napari_virst.engine.protocol.BatchSegmenter.run_many`."""
+        for job in jobs:
+            _check(job)
         try:
-            yield from self._run(frames, job, should_stop)
+            yield from self._run_many(frames, jobs, should_stop)
         except VirstError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
-            raise SegmentationError(f"The model failed on {job.span}: {error}") from error
+            spans = ", ".join(dict.fromkeys(str(job.span) for job in jobs))
+            raise SegmentationError(f"The model failed on {spans}: {error}") from error
+        finally:
+            self._cache.save_counters()
+
+    def cache_report(self) -> CacheReport:
+        """Return what is kept of videos, and how often it was of use."""
+        return self._cache.report()
 
     def ground(self, frames: Frames, text: str, should_stop: Callable[[], bool]) -> tuple[GroundedFrame, ...]:
         """Ask language alone: the masks of the sampled frames, in order of time; empty when told to stop."""
@@ -114,44 +137,65 @@ class Predictor:
             raise SegmentationError(f"The model failed to answer: {error}") from error
 
     def _encoder(self, frames: Frames) -> VideoEncoder:
-        return VideoEncoder(self._model, self._processor, self._settings, frames)
+        return VideoEncoder(self._model, self._processor, self._settings, frames, self._cache)
 
-    def _run(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Iterator[FrameResult]:
-        users = {anchor.frame for anchor in job.anchors}
+    def _hash(self) -> str:
+        parts = [self._model.segmenter.vision_encoder, self._model.segmenter.mask_decoder]
+        language = [self._model.video_tower, self._model.projector]
+        return weights_hash(parts + language, self._model.config.segmenter_config.image_size)
+
+    def _run_many(
+        self, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[int, FrameResult]]:
         video = self._encoder(frames)
-        grounded = self._grounder.ground(video, job.query.text, should_stop) if job.query.text else ()
-        if should_stop():
-            return
-        follower = Follower(self._model, self._settings, self._options, video)
-        chosen = self._choose_anchors(grounded, users, job)
-        if not chosen and self._has_nothing_to_follow(grounded, job):
-            yield from self._nothing(frames, job, grounded, should_stop)
-            return
-        follower.start(job.anchors)
-        for anchor in self._add_anchors(follower, chosen, users):
-            if anchor.frame in job.span:
-                yield FrameResult(
-                    anchor.frame,
-                    anchor.mask,
-                    anchor.presence,
-                    anchor.predicted_iou,
-                    Provenance.PREDICTED,
-                    job.revision,
-                )
-        skip = set(follower.anchor_frames)
-        for leg in self._legs(job, users or skip):
-            yield from follower.follow(leg, skip, job.span, job.revision, should_stop)
+        follower = Follower(self._model, self._settings, self._options, video, self._entries)
+        pursuits: list[Pursuit] = []
+        for index, job in enumerate(jobs):
+            grounded = self._grounder.ground(video, job.query.text, should_stop) if job.query.text else ()
+            if (job.query.text and not grounded) or should_stop():
+                return
+            chosen = self._choose_anchors(grounded, job)
+            if not chosen and self._has_nothing_to_follow(grounded, job):
+                yield from ((index, result) for result in self._nothing(frames, job, grounded, should_stop))
+                continue
+            thing = follower.object_of(job, self._passing(grounded, job))
+            if not follower.add_user_anchors(thing, should_stop):
+                return
+            for anchor in self._add_anchors(follower, thing, chosen):
+                if anchor.frame in job.span:
+                    yield index, _anchor_result(anchor, thing)
+            pursuits.append(self._pursuit(index, thing))
+        yield from sweep_all(follower, video, pursuits, should_stop)
+
+    def _pursuit(self, index: int, thing: FollowedObject) -> Pursuit:
+        job, options = thing.job, self._options
+        users = {anchor.frame for anchor in job.anchors} - thing.passing
+        skip = thing.passing.union(thing.memory.anchor_frames)
+        convergence, known = None, job.known_mask
+        if known is not None and any(_holds(known, *demoted) for demoted in thing.demoted.items()):
+            known = (
+                None  # what is held around it stems from it, however well the anchors agree with what is beside them
+            )
+        if known is not None and users and options.convergence_frames and not self._settings.is_reference:
+            convergence = Convergence(known, options.convergence_frames, options.convergence_iou)
+        return Pursuit(index, thing, self._legs(job, users or {*thing.memory.anchor_frames}), skip, convergence)
 
     def _legs(self, job: Job, origins: set[int]) -> tuple[Leg, ...]:
         if self._settings.is_reference:
             # Forward from frame 0 whatever is asked for: what a frame reads depends on all frames before it.
             return (Leg(tuple(range(job.span.stop)), 1),)
-        return plan_legs(job.span, origins, job.focus_frame)
+        return plan_legs(job.span, origins, job.focus_frame, meet=self._options.directions == "both")
 
-    def _choose_anchors(
-        self, grounded: tuple[GroundedFrame, ...], users: set[int], job: Job
-    ) -> tuple[GroundedFrame, ...]:
+    def _passing(self, grounded: tuple[GroundedFrame, ...], job: Job) -> frozenset[int]:
+        """User anchors that do not condition: none, unless corrections are to act as in SAM 2's default."""
+        if self._options.correction_memory == "conditioning" or not job.anchors:
+            return frozenset()
+        conditioning = {g.frame for g in self._choose_anchors(grounded, replace(job, anchors=()))}
+        return frozenset(a.frame for a in job.anchors) - (conditioning or {job.anchors[0].frame})
+
+    def _choose_anchors(self, grounded: tuple[GroundedFrame, ...], job: Job) -> tuple[GroundedFrame, ...]:
         """Choose model anchors among the grounded frames: all of them as published, else where the object is."""
+        users = {anchor.frame for anchor in job.anchors}
         taken = users | job.excluded_anchors
         if self._settings.is_reference:
             return tuple(g for g in grounded if g.frame not in taken)
@@ -173,13 +217,21 @@ class Predictor:
         return all(anchor.is_absent for anchor in job.anchors) and not any(map(self._is_present, grounded))
 
     def _add_anchors(
-        self, follower: Follower, chosen: tuple[GroundedFrame, ...], users: set[int]
+        self, follower: Follower, thing: FollowedObject, chosen: tuple[GroundedFrame, ...]
     ) -> list[GroundedFrame]:
         """Remember the chosen anchors that the user's evidence does not contradict."""
-        check = bool(users) and not self._settings.is_reference
-        agreeing = [g for g in chosen if not check or follower.agrees(g)]
+        options = self._options
+        if not thing.memory.anchor_frames or self._settings.is_reference:
+            agreeing = list(chosen)
+        else:
+            thing.agreements = {g.frame: follower.agreement(thing, g) for g in chosen}
+            arbitrates = options.arbitrate and options.correction_memory == "conditioning"
+            below = {f for f, agreement in thing.agreements.items() if agreement < options.agreement_iou}
+            demoted = below - thing.job.pinned_anchors if arbitrates else set()
+            thing.demoted = {g.frame: g.mask for g in chosen if g.frame in demoted}
+            agreeing = [g for g in chosen if g.frame not in thing.demoted]
         for grounded in agreeing:
-            follower.add_model_anchor(grounded)
+            follower.add_model_anchor(thing, grounded)
         return agreeing
 
     def _nothing(
@@ -193,6 +245,31 @@ class Predictor:
                 return
             if all(frame != anchor.frame for anchor in job.anchors):
                 yield FrameResult(frame, empty, presence, float("nan"), Provenance.PROPAGATED, job.revision)
+
+
+def _check(job: Job) -> None:
+    if not job.query.text and not job.anchors:
+        raise QueryError(
+            "A track must have words or a mask to follow; got neither; type a query, or paint the object on one frame."
+        )
+
+
+def _holds(known_mask: Callable[[int], NDArray[np.bool_] | None], frame: int, mask: NDArray[np.bool_]) -> bool:
+    held = known_mask(frame)
+    return held is not None and np.array_equal(held, mask)
+
+
+def _anchor_result(anchor: GroundedFrame, thing: FollowedObject) -> FrameResult:
+    agreement = thing.agreements.get(anchor.frame, math.nan)
+    return FrameResult(
+        anchor.frame,
+        anchor.mask,
+        anchor.presence,
+        anchor.predicted_iou,
+        Provenance.PREDICTED,
+        thing.job.revision,
+        agreement,
+    )
 
 
 def load_segmenter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -60,8 +60,10 @@ class Segmenter(Protocol):
         """Compute the frames of ``job.span``, one result each, in the order they become known.
 
         Frames of user anchors are not returned. A frame may be returned twice (first as a model anchor, later
-        improved); the last result counts. ``should_stop`` is asked at least once per frame of work, while
-        grounding too; when it answers True the iterator ends, and what was returned stays valid.
+        improved); the last result counts. Where the job brings ``known_mask``, frames on which following would only
+        repeat what the track holds may be left out: after a normal end they count as done. ``should_stop`` is asked at
+        least once per frame of work, while grounding too; when it answers True the iterator ends, and what was returned
+        stays valid.
 
         Raises
         ------
@@ -71,5 +73,20 @@ class Segmenter(Protocol):
             When the model fails; the message names the frame.
         VideoError
             When a frame cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchSegmenter(Segmenter, Protocol):
+    """A segmenter that follows several queries at the price of little more than one."""
+
+    def run_many(
+        self, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Compute several jobs of one video together: the position of a job, and one of its results.
+
+        For each job the results are those of :meth:`run`, up to rounding in the last digits of logits; those of
+        different jobs come mixed. Errors are those of :meth:`run`, and end all jobs; what was returned stays valid.
         """
         ...

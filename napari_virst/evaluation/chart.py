@@ -1,4 +1,4 @@
-"""A bar chart of scores, drawn with Pillow: a picture to look at, not a figure for a paper."""
+"""Charts of scores, drawn with Pillow: pictures to look at, not figures for a paper."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Okabe and Ito's palette, which colour-blind people tell apart.
-_COLOURS = ("#0072B2", "#E69F00", "#999999", "#009E73", "#CC79A7")
+_COLOURS = ("#0072B2", "#E69F00", "#999999", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 _BAR_PX, _GAP_PX, _HEIGHT_PX = 22, 26, 360
 _LEFT_PX, _TOP_PX, _BOTTOM_PX = 56, 56, 40
+_STEP_PX = 40
 _FONT_PX = 14
 
 
@@ -66,12 +67,53 @@ def write_bars(path: Path, title: str, series: Sequence[str], groups: Mapping[st
     _draw_frame(draw, font, width, title, series)
     for number, (name, scores) in enumerate(groups.items()):
         _draw_group(draw, font, _LEFT_PX + number * group_px, group_px, name, scores)
+    _save(picture, path)
+
+
+def write_lines(path: Path, title: str, series: Mapping[str, Sequence[float]]) -> None:
+    """Write curves of scores 0…1 over 0, 1, 2, … as a picture.
+
+    Parameters
+    ----------
+    path
+        Where; the ending says which kind of picture, e.g. ``.png``.
+    title
+        What is shown, above the curves.
+    series
+        Name of a curve to its scores; NaN leaves a gap.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
+    check_picture(path)
+    font = ImageFont.load_default(_FONT_PX)
+    num_steps = max((len(scores) for scores in series.values()), default=0)
+    legend_px = sum(font.getlength(name) + 32 for name in series)
+    width = _LEFT_PX + max(_STEP_PX * num_steps, math.ceil(legend_px)) + _GAP_PX
+    picture = Image.new("RGB", (width, _TOP_PX + _HEIGHT_PX + _BOTTOM_PX), "white")
+    draw = ImageDraw.Draw(picture)
+    _draw_frame(draw, font, width, title, tuple(series))
+    for step in range(num_steps):
+        draw.text((_x(step), _TOP_PX + _HEIGHT_PX + 8), str(step), fill="black", font=font, anchor="ma")
+    for scores, colour in zip(series.values(), _COLOURS, strict=False):
+        points = [(_x(step), _y(score)) for step, score in enumerate(scores) if not math.isnan(score)]
+        draw.line(points, fill=colour, width=2)
+    _save(picture, path)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
     try:
         picture.save(path)
     except OSError as error:
         raise InputError(
             f'A plot must be written to a file; got {error} for "{path}"; choose another place.'
         ) from error
+
+
+def _x(step: int) -> float:
+    return _LEFT_PX + _STEP_PX * (step + 0.5)
 
 
 def _y(score: float) -> float:

@@ -1,4 +1,4 @@
-"""Region similarity J and contour accuracy F of masks, as DAVIS defines them (no torch)."""
+"""Region similarity J and contour accuracy F as DAVIS defines them, robustness R as ReVOS does (no torch)."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ def contour_accuracy(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> 
     precision = np.count_nonzero(contours[0] & near_true) / num_predicted
     recall = np.count_nonzero(contours[1] & near_predicted) / num_true
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+
+
+def robustness(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], foreground: NDArray[np.bool_]) -> float:
+    """Return R of ReVOS: 1 less the area wrongly claimed, over the area of all annotated objects; never below 0.
+
+    R = max(0, 1 - |predicted and not truth| / |foreground|), and 1 where nothing is claimed wrongly (the authors'
+    evaluation, github.com/cilinyan/VISA, tools/metrics.py; after R²-VOS).
+
+    Parameters
+    ----------
+    predicted, truth
+        (H, W) bool.
+    foreground
+        (H, W) bool: every object of the video that any expression refers to, on this frame.
+    """
+    _check_shapes(predicted, truth)
+    _check_shapes(predicted, foreground)
+    wrong, area = np.count_nonzero(predicted & ~truth), np.count_nonzero(foreground)
+    return max(0.0, 1.0 - wrong / area) if wrong and area else float(not wrong)
 
 
 def _contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

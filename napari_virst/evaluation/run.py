@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from napari_virst.errors import InputError, SegmentationError
-from napari_virst.evaluation.metrics import MeanScore, score_frames
+from napari_virst.evaluation.metrics import MeanScore, robustness, score_frames
 from napari_virst.io.datasets import Benchmark
 from napari_virst.io.masks import read_mask
 from napari_virst.records import Job, Query, Span
@@ -52,6 +52,8 @@ class ExpressionScore:
     is_empty: bool
     """Whether the answer was "not here" on every frame."""
     elapsed_s: float
+    r: float | None = None
+    """Mean robustness over them; of ReVOS alone."""
 
 
 class ResultFolder:
@@ -110,7 +112,8 @@ class ResultFolder:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(entry, dict) and set(entry) == names:
+            # Lines of before R was measured lack it.
+            if isinstance(entry, dict) and names - {"r"} <= set(entry) <= names:
                 found[entry["video"], entry["expression_id"]] = ExpressionScore(**entry)
         return found
 
@@ -152,6 +155,7 @@ def evaluate_expressions(
             _number(score.f),
             is_empty,
             round(time.monotonic() - start_s, 3),
+            _robustness(dataset, expression, results),
         )
 
 
@@ -187,6 +191,19 @@ def _score(dataset: ExpressionDataset, expression: Expression, results: ResultFo
     return score_frames(pairs())
 
 
+def _robustness(dataset: ExpressionDataset, expression: Expression, results: ResultFolder) -> float | None:
+    """Mean R over the frames; None where the benchmark has none."""
+    with Image.open(results.image(expression, 0)) as first:
+        shape = first.height, first.width
+    found = []
+    for frame in range(len(expression.frames)):
+        truth, foreground = (of(expression, frame, shape) for of in (dataset.truth, dataset.foreground))
+        if truth is None or foreground is None:
+            return None
+        found.append(robustness(read_mask(results.image(expression, frame), shape), truth, foreground))
+    return float(np.mean(found))
+
+
 def write_answer(path: Path, mask: NDArray[np.bool_]) -> None:
     """Write a mask (H, W) bool as a gray PNG of 0 and 255; the file appears only when it is whole."""
     temporary = path.with_name(f".{path.name}.part")
@@ -198,13 +215,15 @@ def summarise(dataset: ExpressionDataset, scores: Iterable[ExpressionScore]) -> 
     """Average scores the way the benchmark does.
 
     J and F are means over frames, then over expressions. Ref-DAVIS: then over its four sets of expressions. ReVOS:
-    then over referring and reasoning; of hallucinations (nothing is referred to) the share of empty answers is told.
+    then over referring and reasoning, R too; of hallucinations (nothing is referred to) R and the share of empty
+    answers are told. (The authors' script prints R of referring and reasoning; that of hallucinations stands in its
+    table of expressions alone.)
 
     Returns
     -------
     dict
         "overall" and, where there are groups, "groups" by name: "j", "f", "j_and_f" (None without published truth),
-        "num_expressions", "num_scored", "empty_answers" (share of expressions answered "not here").
+        "num_expressions", "num_scored", "empty_answers" (share of expressions answered "not here"); of ReVOS "r" too.
     """
     everything = list(scores)
     names = sorted({score.group for score in everything} - {""})
@@ -212,7 +231,8 @@ def summarise(dataset: ExpressionDataset, scores: Iterable[ExpressionScore]) -> 
     overall = _average(everything)
     counted = [groups[name] for name in names if name != "hallucination" and groups[name]["j"] is not None]
     if counted and dataset.benchmark in (Benchmark.REF_DAVIS, Benchmark.REVOS):
-        overall |= {key: float(np.mean([group[key] for group in counted])) for key in ("j", "f", "j_and_f")}
+        keys = [key for key in ("j", "f", "j_and_f", "r") if all(group.get(key) is not None for group in counted)]
+        overall |= {key: float(np.mean([group[key] for group in counted])) for key in keys}
     summary: dict[str, Any] = {"dataset": str(dataset.benchmark), "split": dataset.split, "overall": overall}
     return summary | ({"groups": groups} if groups else {})
 
@@ -220,6 +240,7 @@ def summarise(dataset: ExpressionDataset, scores: Iterable[ExpressionScore]) -> 
 def _average(scores: list[ExpressionScore]) -> dict[str, Any]:
     scored = [(score.j, score.f) for score in scores if score.j is not None and score.f is not None]
     j, f = (float(value) for value in np.mean(scored, axis=0)) if scored else (None, None)
+    r = [score.r for score in scores if score.r is not None]
     return {
         "j": j,
         "f": f,
@@ -227,7 +248,7 @@ def _average(scores: list[ExpressionScore]) -> dict[str, Any]:
         "num_expressions": len(scores),
         "num_scored": len(scored),
         "empty_answers": float(np.mean([score.is_empty for score in scores])) if scores else None,
-    }
+    } | ({"r": float(np.mean(r))} if r else {})
 
 
 def write_reports(results: ResultFolder, summary: dict[str, Any], scores: Iterable[ExpressionScore]) -> None:

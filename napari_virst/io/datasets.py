@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -82,6 +82,8 @@ class Expression:
 
 
 class _Truth(Protocol):
+    def frames(self, expression: Expression) -> tuple[int, ...]: ...
+
     def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None: ...
 
 
@@ -145,6 +147,7 @@ class ExpressionDataset:
         self.benchmark, self.folder, self.split = benchmark, folder, split
         self.expressions = expressions
         self._truth = truth
+        self._by_video: dict[str, list[Expression]] = {}
 
     def open_frames(self, expression: Expression) -> ImageFrames:
         """Open the frames of an expression's video.
@@ -168,6 +171,30 @@ class ExpressionDataset:
         if self._truth is None or expression.targets is None:
             return None
         return self._truth.mask(expression, frame, shape)
+
+    def foreground(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the union of what any expression about the same video refers to, (H, W) bool; of ReVOS alone.
+
+        Raises
+        ------
+        MaskError
+            See :meth:`truth`.
+        """
+        if self.benchmark is not Benchmark.REVOS:
+            return None
+        together = (e.targets or () for e in self._of_video(expression.video))
+        everything = dict.fromkeys(target for targets in together for target in targets)
+        return self.truth(replace(expression, targets=tuple(everything)), frame, shape)
+
+    def _of_video(self, video: str) -> list[Expression]:
+        if not self._by_video:
+            for expression in self.expressions:
+                self._by_video.setdefault(expression.video, []).append(expression)
+        return self._by_video[video]
+
+    def annotated_frames(self, expression: Expression) -> tuple[int, ...]:
+        """Return the frames whose true mask is known, in order; none where it is not published."""
+        return () if self._truth is None or expression.targets is None else self._truth.frames(expression)
 
 
 def open_dataset(folder: str | Path, benchmark: str | Benchmark, split: str = "valid") -> ExpressionDataset:
@@ -276,14 +303,20 @@ class _PaletteMasks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def frames(self, expression: Expression) -> tuple[int, ...]:
+        return tuple(n for n in range(len(expression.frames)) if self._path(expression, n).is_file())
+
     def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-        path = self._folder / expression.video / f"{expression.frames[frame]}.png"
+        path = self._path(expression, frame)
         if not path.is_file():
             return None
         union = np.zeros(shape, np.bool_)
         for target in expression.targets or ():
             union |= read_mask(path, shape, label=int(target))
         return union
+
+    def _path(self, expression: Expression, frame: int) -> Path:
+        return self._folder / expression.video / f"{expression.frames[frame]}.png"
 
 
 class _RunLengthMasks:
@@ -292,6 +325,9 @@ class _RunLengthMasks:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._masks: dict[str, list[Any]] | None = None
+
+    def frames(self, expression: Expression) -> tuple[int, ...]:
+        return tuple(range(len(expression.frames)))
 
     def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
         if self._masks is None:

@@ -3,7 +3,8 @@
 ::
 
     project.json            format version, the video it belongs to, one entry per track; replaced atomically
-    ledger.jsonl            one line per thing done: who did what to which frames, and when; only ever appended
+    session.lock            held by the session that has the project open
+ledger.jsonl            one line per thing done: who did what to which frames, and when; only ever appended
     masks/<track>.tif       (T, H, W) uint16 labels, 0 = background; plain BigTIFF, sparse on disk
     masks/<track>.npy       (T,) records of the frames: provenance, presence, predicted IoU …
     masks/<track>_predictions/000312.tif   (H, W) uint8 or uint16: what the model had said before a person changed it
@@ -52,6 +53,9 @@ class RunRecord:
     anchors: dict[int, int] = field(default_factory=dict)
     """CRC-32 of the mask of every user anchor, by frame."""
     excluded: tuple[int, ...] = ()
+    pinned: tuple[int, ...] = ()
+    thorough: bool = False
+    """Whether every frame had to be computed, because an anchor had gone: what is held may stem from it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,12 @@ class TrackRecord:
     """The part of the video that was asked for; None = all of it."""
     model_anchors: tuple[int, ...] = ()
     excluded_anchors: tuple[int, ...] = ()
+    pinned_anchors: tuple[int, ...] = ()
+    demoted_anchors: tuple[int, ...] = ()
+    locked: tuple[Span, ...] = ()
+    """Frames that no run changes although no person vouches for them."""
+    lineage: dict[int, int] | None = None
+    """Label of an instance to the label of its parent, 0 = none; None where the track is not split."""
     run: RunRecord = RunRecord()
 
 
@@ -98,6 +108,11 @@ class ProjectFolder:
     def ledger_path(self) -> Path:
         """Where the ledger is."""
         return self.root / "ledger.jsonl"
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock is; see :class:`napari_virst.io.project_lock.ProjectLock`."""
+        return self.root / "session.lock"
 
     def mask_path(self, track_id: str) -> Path:
         """Where the (T, H, W) uint16 labels of a track are."""
@@ -271,9 +286,19 @@ def _parse_track(content: dict[str, Any]) -> TrackRecord:
         window=None if content["window"] is None else Span(**content["window"]),
         model_anchors=tuple(content["model_anchors"]),
         excluded_anchors=tuple(content["excluded_anchors"]),
+        pinned_anchors=tuple(content.get("pinned_anchors", ())),
+        demoted_anchors=tuple(content.get("demoted_anchors", ())),
+        locked=tuple(Span(**span) for span in content.get("locked", ())),
+        lineage=_parse_lineage(content.get("lineage")),
         run=RunRecord(
             spans=tuple(Span(**span) for span in run["spans"]),
             anchors={int(frame): checksum for frame, checksum in run["anchors"].items()},
             excluded=tuple(run["excluded"]),
+            pinned=tuple(run.get("pinned", ())),
+            thorough=run.get("thorough", False),
         ),
     )
+
+
+def _parse_lineage(content: dict[str, int] | None) -> dict[int, int] | None:
+    return None if content is None else {int(child): parent for child, parent in content.items()}

@@ -6,6 +6,7 @@ Pure functions: frame numbers in, frame numbers out. Paper §3.3; the reference 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -129,12 +130,14 @@ class Leg:
     direction: Direction
 
 
-def plan_legs(span: Span, origins: Collection[int], focus_frame: int | None = None) -> tuple[Leg, ...]:
+def plan_legs(
+    span: Span, origins: Collection[int], focus_frame: int | None = None, *, meet: bool = True
+) -> tuple[Leg, ...]:
     """Plan the order in which the frames of ``span`` are followed from trusted frames.
 
-    Between two origins frames are followed forward from the earlier one, except next to the origin nearest to
-    ``focus_frame``, from which propagation goes outward both ways. Frames before the first origin are followed
-    backward. The legs around the focus come first. Every frame of the span that is no origin appears exactly once.
+    Between two origins frames are followed from the nearer one: forward from the earlier, backward from the later, so
+    that no mask is farther from its origin than it has to be. Frames before the first origin are followed backward.
+    The legs around the focus come first. Every frame of the span that is no origin appears exactly once.
 
     Parameters
     ----------
@@ -144,6 +147,8 @@ def plan_legs(span: Span, origins: Collection[int], focus_frame: int | None = No
         Frames with a trusted mask, inside the span or outside it.
     focus_frame
         The frame the person is looking at; the first origin where None.
+    meet
+        False follows every gap forward from its earlier origin.
     """
     starts = sorted(origins)
     if not starts:
@@ -155,9 +160,17 @@ def plan_legs(span: Span, origins: Collection[int], focus_frame: int | None = No
     for left, right in gaps:
         first = span.start if left is None else max(span.start, left + 1)
         last = span.stop if right is None else min(span.stop, right)
-        frames = tuple(range(first, last))
-        if not frames:
-            continue
-        backward = left is None or right == centre
-        legs.append(Leg(frames[::-1], -1) if backward else Leg(frames, 1))
+        middle = _first_nearer_to_right(left, right, meet)
+        ahead, back = range(first, min(last, middle)), range(max(first, middle), last)
+        legs += [Leg(tuple(ahead), 1)] if ahead else []
+        legs += [Leg(tuple(back)[::-1], -1)] if back else []
     return tuple(sorted(legs, key=lambda leg: (abs(leg.frames[0] - centre), -leg.direction)))
+
+
+def _first_nearer_to_right(left: int | None, right: int | None, meet: bool) -> int:
+    """Return where following from the left ends and following from the right begins."""
+    if left is None:
+        return 0
+    if right is None or not meet:
+        return sys.maxsize
+    return (left + right) // 2 + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, Qwen2Config
 from transformers.configuration_utils import PreTrainedConfig
@@ -12,6 +12,7 @@ from napari_virst.model.segmenter_config import SegmenterConfig
 
 PromptStyle = Literal["chat", "compact"]
 InferencePreset = Literal["default", "reference"]
+SecondFusion = Literal["attention", "mlp", "none"]
 
 
 class VideoTowerConfig(PreTrainedConfig):
@@ -102,6 +103,9 @@ class FusionConfig(PreTrainedConfig):
     initial_gate
         Start value of the first fusion's gate. 0 leaves the embeddings untouched at first, as finetuning of a trained
         language model wants; from scratch it would also stop every gradient behind the gate, so take 0.1 there.
+    second_fusion
+        What makes prompts of the ST tokens' hidden states: ``"attention"`` to the frames, as published; for comparison
+        ``"mlp"``, which sees no frame, and ``"none"``, a projection.
     """
 
     model_type = "virst_fusion"
@@ -117,8 +121,11 @@ class FusionConfig(PreTrainedConfig):
         use_initial_fusion: bool = False,
         feed_forward_ratio: int = 4,
         initial_gate: float = 0.0,
+        second_fusion: SecondFusion = "attention",
         **kwargs: Any,
     ) -> None:
+        if second_fusion not in get_args(SecondFusion):
+            raise InputError(f'second_fusion must be one of {get_args(SecondFusion)}; got "{second_fusion}".')
         self.num_st_tokens = num_st_tokens
         self.num_downsamples = num_downsamples
         self.num_prompter_layers = num_prompter_layers
@@ -127,6 +134,7 @@ class FusionConfig(PreTrainedConfig):
         self.use_initial_fusion = use_initial_fusion
         self.feed_forward_ratio = feed_forward_ratio
         self.initial_gate = initial_gate
+        self.second_fusion = second_fusion
         super().__init__(**kwargs)
 
 
@@ -241,7 +249,12 @@ class VirstConfig(PreTrainedConfig):
             ),
             text_config=text,
             st_fusion_config=FusionConfig(
-                num_downsamples=1, num_prompter_heads=4, num_initial_heads=4, use_initial_fusion=True, initial_gate=0.1
+                num_st_tokens=4,
+                num_downsamples=1,
+                num_prompter_heads=4,
+                num_initial_heads=4,
+                use_initial_fusion=True,
+                initial_gate=0.1,
             ),
             segmenter_config=SegmenterConfig.compact(),
             st_token_id=st_token_id,

@@ -308,7 +308,8 @@ def _refuse_missing(targets: list[str]) -> None:
     for target in targets:
         by_group[group_of(target)].append(published_name(target))
     lines = []
-    for group, names in by_group.items():
+    for group, listed in by_group.items():
+        names = list(dict.fromkeys(listed))  # two tensors of ours may come of one
         advice = next((option for start, option in _ELSEWHERE.items() if group.startswith(start)), None)
         if group == "initial fusion":
             advice = "or, where all of it is missing, --without-initial-fusion"

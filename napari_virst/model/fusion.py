@@ -199,6 +199,32 @@ class Prompter(nn.Module):
         )
 
 
+class BlindPrompter(nn.Module):
+    """In place of the second fusion: the same prompts for every frame, from the ST tokens alone; for comparison."""
+
+    def __init__(self, config: FusionConfig, hidden_size: int, num_channels: int) -> None:
+        super().__init__()
+        inner = config.feed_forward_ratio * num_channels
+        self.seg_proj: nn.Module = nn.Linear(hidden_size, num_channels)
+        if config.second_fusion == "mlp":
+            layers = nn.Linear(hidden_size, inner), nn.GELU(), nn.Linear(inner, num_channels)
+            self.seg_proj = nn.Sequential(*layers)
+        self.norm = nn.LayerNorm(num_channels)
+
+    def forward(self, hidden_BSD: Tensor, maps_BTChw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return prompts (B, S, T, C) and the same score (B, T) for every frame, as :class:`Prompter` does."""
+        batch, num_frames, _, height, width = maps_BTChw.shape
+        prompts_BSC = self.norm(self.seg_proj(hidden_BSD))
+        scores_BT = prompts_BSC.new_full((batch, num_frames), 1 / (num_frames * height * width))
+        return prompts_BSC[:, :, None].expand(-1, -1, num_frames, -1), scores_BT
+
+
+def build_prompter(config: FusionConfig, hidden_size: int, num_channels: int) -> Prompter | BlindPrompter:
+    """Return the second fusion that the configuration asks for."""
+    kind = Prompter if config.second_fusion == "attention" else BlindPrompter
+    return kind(config, hidden_size, num_channels)
+
+
 def _cells(spatial_down: nn.Sequential, maps_BTChw: Tensor) -> Tensor:
     """Return the downsampled maps (B, T, h', w', C)."""
     small = spatial_down(maps_BTChw.flatten(0, 1)).unflatten(0, maps_BTChw.shape[:2])

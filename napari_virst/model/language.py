@@ -209,7 +209,7 @@ class LanguageModel(nn.Module):
         if return_all:
             return hidden_BND
         rows_BS = self.expanded_st_rows(input_ids_BL, visual_BVD.shape[1])
-        return _take_rows(hidden_BND, rows_BS)
+        return take_rows(hidden_BND, rows_BS)
 
     @torch.inference_mode()
     def answer(
@@ -266,7 +266,7 @@ class LanguageModel(nn.Module):
         word_row_BN = row_N - (num_visual - 1) * (visual_row_BN >= num_visual)
         is_visual_BN = (visual_row_BN >= 0) & (visual_row_BN < num_visual)
         source_BN = torch.where(is_visual_BN, num_words + visual_row_BN, word_row_BN)
-        return _take_rows(torch.cat([words_BLD, visual_BVD.to(words_BLD.dtype)], dim=1), source_BN)
+        return take_rows(torch.cat([words_BLD, visual_BVD.to(words_BLD.dtype)], dim=1), source_BN)
 
     def expanded_st_rows(self, input_ids_BL: Tensor, num_visual: int) -> Tensor:
         """Return the rows (B, S) int64 of the ST tokens in the expanded prompt."""
@@ -294,7 +294,8 @@ class LanguageModel(nn.Module):
         return is_image_BL.int().argmax(1)
 
 
-def _take_rows(x_BND: Tensor, rows_BK: Tensor) -> Tensor:
+def take_rows(x_BND: Tensor, rows_BK: Tensor) -> Tensor:
+    """Return rows (B, K) of (B, N, D): (B, K, D)."""
     return x_BND.gather(1, rows_BK[..., None].expand(-1, -1, x_BND.shape[-1]))
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from napari_virst.model.anchors import Direction, MemorySelection, select_memory
 from napari_virst.model.readout import MemoryEntry, MemoryView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -95,7 +99,7 @@ class ObjectMemory:
     def view(self, frame: int, direction: Direction = 1) -> MemoryView:
         """Gather the memories that ``frame`` reads."""
         chosen = self.select(frame, direction)
-        pointers: list[tuple[Tensor, int]] = []
+        pointers: list[tuple[Tensor, int | tuple[int, ...]]] = []
         for other in chosen.pointers:
             pointer = self._entry(other).pointer_BC
             if pointer is not None:
@@ -109,3 +113,59 @@ class ObjectMemory:
 
     def _entry(self, frame: int) -> MemoryEntry:
         return self._anchors[frame] if frame in self._anchors else self._tracked[frame]
+
+
+# Objects that travel together ----------------------------------------------------------------------------------------
+
+
+def group_alike(views: Sequence[MemoryView]) -> list[list[int]]:
+    """Return positions of views that can be read as one batch: as many memories of each kind, equally recent.
+
+    How far away the anchors and pointers are may differ.
+    """
+    groups: dict[tuple[int, tuple[int, ...], int], list[int]] = {}
+    for position, view in enumerate(views):
+        key = len(view.anchors), tuple(distance for _, distance in view.recent), len(view.pointers)
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
+
+
+def join_views(views: Sequence[MemoryView]) -> MemoryView:
+    """Join views that are alike, of one object each, into the view of a batch."""
+    if len(views) == 1:
+        return views[0]
+    pointers: list[tuple[Tensor, int | tuple[int, ...]]] = []
+    for slots in zip(*(view.pointers for view in views), strict=True):
+        distances = [d for _, distance in slots for d in (distance if isinstance(distance, tuple) else (distance,))]
+        pointers.append((torch.cat([pointer for pointer, _ in slots]), tuple(distances)))
+    return MemoryView(
+        anchors=[_join(entries) for entries in zip(*(view.anchors for view in views), strict=True)],
+        recent=[
+            (_join([entry for entry, _ in slots]), slots[0][1])
+            for slots in zip(*(view.recent for view in views), strict=True)
+        ],
+        pointers=pointers,
+        pointer_range=views[0].pointer_range,
+    )
+
+
+def split_entry(entry: MemoryEntry) -> list[MemoryEntry]:
+    """Split the memory of a batch into one memory for each object."""
+
+    def row(x: Tensor | None, number: int) -> Tensor | None:
+        return None if x is None else x[number : number + 1]
+
+    return [
+        MemoryEntry(entry.features[n : n + 1], row(entry.keys, n), row(entry.pointer_BC, n))
+        for n in range(len(entry.features))
+    ]
+
+
+def _join(entries: Sequence[MemoryEntry]) -> MemoryEntry:
+    def cat(parts: list[Tensor | None]) -> Tensor | None:
+        known = [part for part in parts if part is not None]
+        return torch.cat(known) if known else None
+
+    return MemoryEntry(
+        torch.cat([e.features for e in entries]), cat([e.keys for e in entries]), cat([e.pointer_BC for e in entries])
+    )

@@ -72,6 +72,33 @@ class FrameSample:
     segmentation: tuple[int, ...]
     """Those of them that ST-Fusion and the prompter see too."""
 
+    def check(self, num_frames: int, frames_per_clip: int) -> None:
+        """Refuse a choice that cannot be looked at.
+
+        Raises
+        ------
+        InputError
+            When a frame is outside the video or out of order, the clips are not whole, or fusion would see a frame
+            that the video tower does not.
+        """
+        for what, frames in (("sampled", self.vlm), ("segmentation", self.segmentation)):
+            outside = [frame for frame in frames if not 0 <= frame < num_frames]
+            if outside:
+                raise InputError(
+                    f"The {what} frames must be from 0 to {num_frames - 1}; got {outside[0]}; correct the list."
+                )
+            if not frames or list(frames) != sorted(frames):
+                raise InputError(f"The {what} frames must be given in order of time; got {frames}; sort them.")
+        if len(self.vlm) % frames_per_clip:
+            raise InputError(
+                f"The sampled frames must fill whole clips of {frames_per_clip}; got {len(self.vlm)}; "
+                "add some, or repeat the last one."
+            )
+        if unseen := sorted(set(self.segmentation) - set(self.vlm)):
+            raise InputError(
+                f"The segmentation frames must be among the sampled frames; {unseen[0]} is not; add or drop it."
+            )
+
 
 def sample_vlm_frames(num_frames: int, max_frames: int = 64, frames_per_clip: int = 4) -> tuple[int, ...]:
     """Choose the frames that the video tower sees.

@@ -111,9 +111,11 @@ def video_config(tower: dict[str, Any], projector: dict[str, Any]) -> VideoTower
 
 
 def fusion_config(fusion: dict[str, Any], feature_size: int) -> FusionConfig:
-    """Return ST-Fusion's sizes; its convolutions halve the segmenter's map down to ``grid_hw`` cells."""
-    num_downsamples = (feature_size // fusion["grid_hw"]).bit_length() - 1
-    if fusion["grid_hw"] << num_downsamples != feature_size:
+    """Return ST-Fusion's sizes; each of its convolutions halves the segmenter's map, rounding up, to ``grid_hw``."""
+    num_downsamples, cells = 0, feature_size
+    while cells > fusion["grid_hw"] and cells > 1:
+        num_downsamples, cells = num_downsamples + 1, (cells + 1) // 2
+    if cells != fusion["grid_hw"]:
         raise ValueError(f"st_fusion.grid_hw must be sam2.feature_size={feature_size} halved; got {fusion['grid_hw']}")
     return FusionConfig(
         num_st_tokens=fusion["num_seg_tokens"],

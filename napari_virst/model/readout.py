@@ -1,7 +1,7 @@
 """Two ways to remember a frame and to read what was remembered.
 
 Shape legend: B objects, C channels, M memory channels, H W cells of the segmenter's map, N = H·W, K heads,
-S side of the square input in pixels, P pointers, L memory tokens.
+S side of the square input in pixels, P pointers, X pointers of all objects (P·B), L memory tokens.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoFeedForward,
-    Sam2VideoMemoryAttention,
     Sam2VideoMemoryEncoder,
     Sam2VideoPositionEmbeddingSine,
 )
 
 from napari_virst.model.backbone import ResidualBlock, group_norm
+from napari_virst.model.memory_attention import MemoryAttention
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,8 @@ class MemoryView:
 
     anchors: Sequence[MemoryEntry]
     recent: Sequence[tuple[MemoryEntry, int]]
-    pointers: Sequence[tuple[Tensor, int]]
+    pointers: Sequence[tuple[Tensor, int | tuple[int, ...]]]
+    """Object pointers (B, C) with their distance: one for all objects, or one for each."""
     pointer_range: int
     """Distance that codes as 1.0: min(num_frames, 16) - 1 in the published model."""
 
@@ -108,7 +109,7 @@ class AttentionReadout(nn.Module):
         self.round_to_bf16 = config.round_memory_to_bf16
         self.mask_scale, self.mask_bias = sam2.sigmoid_scale_for_mem_enc, sam2.sigmoid_bias_for_mem_enc
         self.hidden_dim, self.memory_dim = sam2.vision_config.fpn_hidden_size, sam2.memory_encoder_output_channels
-        self.memory_attention = Sam2VideoMemoryAttention(sam2)
+        self.memory_attention = MemoryAttention(sam2)
         self.memory_encoder = Sam2VideoMemoryEncoder(sam2)
         sine = self.memory_encoder.position_encoding
         self.memory_encoder.position_encoding = FloatSine(
@@ -168,14 +169,15 @@ class AttentionReadout(nn.Module):
 
     def _pointer_tokens(self, view: MemoryView) -> tuple[Tensor, Tensor]:
         pointers_PBC = torch.stack([pointer for pointer, _ in view.pointers])
-        distances_P = torch.tensor([float(distance) for _, distance in view.pointers], device=pointers_PBC.device)
-        codes_PC = sine_code(distances_P / max(1, view.pointer_range), self.hidden_dim).to(pointers_PBC.dtype)
-        codes_PM = self.temporal_positional_encoding_projection_layer(codes_PC)
+        num_pointers, batch = pointers_PBC.shape[:2]
+        distances = [d if isinstance(d, tuple) else (d,) * batch for _, d in view.pointers]
+        distances_X = torch.tensor(distances, dtype=torch.float32, device=pointers_PBC.device).flatten()
+        codes_XC = sine_code(distances_X / max(1, view.pointer_range), self.hidden_dim).to(pointers_PBC.dtype)
+        codes_XM = self.temporal_positional_encoding_projection_layer(codes_XC)
         num_pieces = self.hidden_dim // self.memory_dim
-        batch = pointers_PBC.shape[1]
         pieces_PBKM = pointers_PBC.unflatten(-1, (num_pieces, self.memory_dim))
         pointers_LBM = pieces_PBKM.transpose(1, 2).flatten(0, 1)
-        codes_LBM = codes_PM.repeat_interleave(num_pieces, 0)[:, None].expand(-1, batch, -1)
+        codes_LBM = codes_XM.unflatten(0, (num_pointers, batch)).repeat_interleave(num_pieces, 0)
         return pointers_LBM, codes_LBM
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +124,16 @@ def load_torch_file(path: Path) -> dict[str, Any]:
     is_zip = zipfile.is_zipfile(path)
     if magic == _ZIP_MAGIC and not is_zip:
         raise CheckpointError(f'"{path}" must be a whole file; its end is missing; download it again.')
+    if not magic:
+        raise CheckpointError(f'"{path}" must be a PyTorch checkpoint; it is empty; download it again.')
     if not is_zip and magic[:1] != _PICKLE_MAGIC:
         raise CheckpointError(f'"{path}" must be a PyTorch checkpoint; it is another kind of file.')
     try:
-        # Files older than torch 1.6 are not zip files and cannot be mapped.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            # What torch says of another pickle protocol; whether it can be read shows right after.
+            warnings.simplefilter("ignore", UserWarning)
+            # Files older than torch 1.6 are not zip files and cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'"{path}" must hold tensors alone; it asks for more and was not run: {_first_line(error)}'
@@ -145,8 +151,8 @@ def _first_line(error: BaseException) -> str:
     """Torch's own advice, how to run the code after all, stays out of our message."""
     text = str(error)
     for line in text.splitlines():
-        if "GLOBAL" in line:
-            return line.split("WeightsUnpickler error: ")[-1].split(" was not an allowed global")[0]
+        if "WeightsUnpickler error: " in line:
+            return line.split("WeightsUnpickler error: ")[-1].split(" was not an allowed global")[0][:200]
     return text.split("\n")[0][:200]
 
 

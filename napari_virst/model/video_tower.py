@@ -142,7 +142,9 @@ class VideoTower(nn.Module):
         return self.vision_layernorm(x_BNC)
 
 
-def merge_tokens(x_BNC: Tensor, num_tokens: int, num_heads: int) -> tuple[Tensor, Tensor]:
+def merge_tokens(
+    x_BNC: Tensor, num_tokens: int, num_heads: int, *, num_riders: int = 0
+) -> tuple[Tensor, Tensor]:
     """Merge similar tokens until ``num_tokens`` are left (ToMe).
 
     In each round the tokens at even places are sources, those at odd places targets. Every source looks for the most
@@ -157,6 +159,8 @@ def merge_tokens(x_BNC: Tensor, num_tokens: int, num_heads: int) -> tuple[Tensor
         Tokens to keep; where N is not larger, nothing happens.
     num_heads
         Chunks of a token that are averaged before tokens are compared.
+    num_riders
+        Last channels of C that are averaged like the others, but have no say in which tokens are similar.
 
     Returns
     -------
@@ -167,12 +171,16 @@ def merge_tokens(x_BNC: Tensor, num_tokens: int, num_heads: int) -> tuple[Tensor
     """
     size_BN1 = torch.ones_like(x_BNC[..., :1], dtype=torch.float32)
     while (num_left := x_BNC.shape[1]) > num_tokens:
-        x_BNC, size_BN1 = _merge_round(x_BNC, size_BN1, min(num_left // 2, num_left - num_tokens), num_heads)
+        num_merged = min(num_left // 2, num_left - num_tokens)
+        matched_BNC = x_BNC[..., : x_BNC.shape[-1] - num_riders]
+        x_BNC, size_BN1 = _merge_round(x_BNC, size_BN1, num_merged, _match(matched_BNC.detach(), num_heads))
     return x_BNC, size_BN1
 
 
-def _merge_round(x_BNC: Tensor, size_BN1: Tensor, num_merged: int, num_heads: int) -> tuple[Tensor, Tensor]:
-    order_BS1, target_BS1 = _match(x_BNC.detach(), num_heads)
+def _merge_round(
+    x_BNC: Tensor, size_BN1: Tensor, num_merged: int, match: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    order_BS1, target_BS1 = match
     source_BR1, kept = order_BS1[:, :num_merged], order_BS1[:, num_merged:]
     target_BR1 = target_BS1.gather(1, source_BR1)
 

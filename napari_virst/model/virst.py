@@ -10,8 +10,8 @@
     ST prompts at anchor frames ─▶ segmenter.decode_prompted ─▶ anchor memory ─▶ every other frame
 
 Shape legend: B queries, n clips, f frames of a clip, S side of the tower's input, V visual tokens, D width of the
-language model, L ids, N ST tokens, T segmentation frames, C channels of the segmenter, H W cells of its coarse map,
-W words.
+language model, L ids, R rows of the expanded prompt, N ST tokens, T segmentation frames, C channels of the segmenter,
+H W cells of its coarse map, W words.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention
 
 from napari_virst.model.config import VirstConfig
-from napari_virst.model.fusion import InitialFusion, Prompter
-from napari_virst.model.language import LanguageModel
+from napari_virst.model.fusion import InitialFusion, build_prompter
+from napari_virst.model.language import LanguageModel, take_rows
 from napari_virst.model.segmenter import Segmenter
 from napari_virst.model.video_tower import Projector, VideoTower
 
@@ -44,6 +44,10 @@ class Grounding:
     """ST prompts: N sparse prompt tokens for each of T frames."""
     frame_scores_BT: Tensor
     """Share of the second fusion's attention that falls on each frame; the published model does not use it."""
+    hidden_BND: Tensor
+    """Hidden states of the ST tokens, from which the prompts were made."""
+    rows_BRD: Tensor
+    """Hidden states of the whole prompt, the visual tokens in the placeholder's place."""
 
 
 class VirstModel(PreTrainedModel):
@@ -74,7 +78,7 @@ class VirstModel(PreTrainedModel):
         )
         widths = config.text_config.hidden_size, config.segmenter_config.num_channels
         self.initial_fusion = InitialFusion(config.st_fusion_config, *widths)
-        self.prompter = Prompter(config.st_fusion_config, *widths)
+        self.prompter = build_prompter(config.st_fusion_config, *widths)
         self.segmenter = Segmenter(config.segmenter_config)
         self.post_init()
 
@@ -131,8 +135,10 @@ class VirstModel(PreTrainedModel):
         fused_BND = None
         if self.config.st_fusion_config.use_initial_fusion if use_initial_fusion is None else use_initial_fusion:
             fused_BND = self.initial_fusion(self.language.st_embeddings(ids_BL), maps_BTCHW)
-        hidden_BND = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL)
-        return Grounding(*self.prompter(hidden_BND, maps_BTCHW))
+        rows_BRD = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL, return_all=True)
+        hidden_BND = take_rows(rows_BRD, self.language.expanded_st_rows(ids_BL, visual_BVD.shape[1]))
+        prompts_BNTC, scores_BT = self.prompter(hidden_BND, maps_BTCHW)
+        return Grounding(prompts_BNTC, scores_BT, hidden_BND, rows_BRD)
 
     def explain(
         self,

@@ -16,8 +16,6 @@ nothing is lost.
 from __future__ import annotations
 
 import math
-import threading
-import zlib
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -25,15 +23,15 @@ import numpy as np
 from psygnal import Signal
 
 from napari_virst.errors import MaskError
-from napari_virst.io.mask_files import MaskFiles
 from napari_virst.records import Provenance
 from napari_virst.session._indexing import as_labels, writes_by_frame
+from napari_virst.session.mask_reading import FrameState, MaskReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +52,7 @@ def _announcing(method: Callable[Concatenate[MaskStore, P], R]) -> Callable[Conc
     return locked
 
 
-class MaskStore:
+class MaskStore(MaskReading):
     """(T, H, W) uint16 labels, 0 = background, with the provenance of every frame; behaves as an array.
 
     Writing to it as to an array is a person's edit. May be used from any thread.
@@ -82,57 +80,9 @@ class MaskStore:
     edited = Signal(tuple)
     provenance_changed = Signal(tuple)
 
-    ndim = 3
-    dtype = np.dtype(np.uint16)
-
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
-        self._files = MaskFiles(path, shape)
-        self._labels = self._files.labels
-        self._records = self._files.records
-        self._lock = threading.RLock()
+        super().__init__(path, shape)
         self._changed: set[int] = set()
-        self._checksums: dict[int, int] = {}
-        self._kept_prediction: tuple[int, NDArray[np.uint16]] | None = None
-
-    @property
-    def path(self) -> Path:
-        """The TIFF file."""
-        return self._files.path
-
-    # -- an array ------------------------------------------------------------------------------------------------
-
-    @property
-    def size(self) -> int:
-        """Number of pixels of all frames."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all frames."""
-        return self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"<MaskStore {self.shape} {self.dtype} {self.path.name}, {len(self.owned_frames)} frames by people>"
-
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 - numpy's own indexing
-        """Return a copy: napari paints into what it reads before it writes it back."""
-        with self._lock:
-            selected = self._labels[key]
-            return np.array(selected) if isinstance(selected, np.ndarray) else selected
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return all labels; without a copy or another type they are read-only and stay on disk."""
-        labels = np.asarray(self._labels)
-        labels.flags.writeable = False
-        return np.array(labels, dtype=dtype, copy=copy)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> NDArray[np.uint16]:
-        """Return a plain array: a duplicate of the layer is not the annotation any more."""
-        return np.array(self._labels)
 
     def __setitem__(self, key: Any, value: Any) -> None:  # noqa: ANN401 - numpy's own indexing
         """Change pixels as a person; see the head of this file.
@@ -159,27 +109,13 @@ class MaskStore:
             return False
         self._take(frame)
         labels[key] = values
-        self._checksums.pop(frame, None)
+        self._forget_sums(frame)
         if not self._records["committed"][frame] and np.array_equal(labels, self._last_prediction(frame)):
             self._hand_back(frame)
         self._files.flush_soon(frame)
         return True
 
     # -- who a frame belongs to ----------------------------------------------------------------------------------
-
-    def provenance(self, frame: int) -> Provenance:
-        """Where the mask of ``frame`` comes from."""
-        return Provenance(int(self._records["provenance"][frame]))
-
-    @property
-    def provenances(self) -> NDArray[np.uint8]:
-        """(T,) uint8 copy; the numbers of :class:`~napari_virst.records.Provenance`."""
-        return np.array(self._records["provenance"])
-
-    @property
-    def owned_frames(self) -> tuple[int, ...]:
-        """The frames that belong to a person, sorted: no run changes them."""
-        return tuple(np.flatnonzero(self._records["provenance"] >= Provenance.CORRECTED).tolist())
 
     def _take(self, frame: int) -> None:
         """Make ``frame`` a person's, keeping what the model had said; before its first pixel changes."""
@@ -210,12 +146,6 @@ class MaskStore:
             self._records["provenance"][frame] = provenance
             self._changed.add(frame)
 
-    def _last_prediction(self, frame: int) -> NDArray[np.uint16]:
-        if self._kept_prediction is None or self._kept_prediction[0] != frame:
-            kept = self._files.read_prediction(frame)
-            self._kept_prediction = (frame, np.zeros(self.shape[1:], np.uint16) if kept is None else kept)
-        return self._kept_prediction[1]
-
     # -- what people declare -------------------------------------------------------------------------------------
 
     @_announcing
@@ -244,7 +174,7 @@ class MaskStore:
         self._check_shape(labels)
         self._take(frame)
         self._labels[frame] = labels
-        self._checksums.pop(frame, None)
+        self._forget_sums(frame)
         self._commit(frame, provenance)
 
     @_announcing
@@ -266,7 +196,7 @@ class MaskStore:
         if not self.provenance(frame).is_users:
             return False
         self._labels[frame] = self._last_prediction(frame)
-        self._checksums.pop(frame, None)
+        self._forget_sums(frame)
         self._hand_back(frame)
         self._files.flush(frame)
         return True
@@ -325,54 +255,57 @@ class MaskStore:
             return False
         self._files.reserve()
         np.multiply(mask, label, out=self._labels[frame], dtype=np.uint16)
+        self._forget_sums(frame)
+        self._areas_px[frame] = np.count_nonzero(mask)
         self._set_provenance(frame, provenance)
         for name, number in (("presence", presence), ("predicted_iou", predicted_iou), ("revision", revision)):
             self._records[name][frame] = number
         return True
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- identities and undo -------------------------------------------------------------------------------------
 
-    def frame(self, frame: int) -> NDArray[np.uint16]:
-        """Return a copy of one frame, (H, W) uint16."""
+    def relabel(self, frame: int, labels: NDArray[np.uint16]) -> bool:
+        """Give the object's pixels of a frame other labels; who owns the frame stays. False where nothing changes.
+
+        Parameters
+        ----------
+        frame
+            0…T-1.
+        labels
+            (H, W), 0 exactly where the frame's labels are.
+
+        Raises
+        ------
+        MaskError
+            When it would add or remove pixels.
+        """
         with self._lock:
-            return np.array(self._labels[frame])
+            held = self._labels[frame]
+            if np.array_equal(held, labels):
+                return False
+            if not np.array_equal(held != 0, labels != 0):
+                raise MaskError("New labels must cover the same pixels; got others; paint to change pixels.")
+            self._files.reserve()
+            held[:] = labels
+            self._files.flush_soon(frame)
+            return True
 
-    def mask(self, frame: int) -> NDArray[np.bool_]:
-        """Return where one frame shows the object, whatever its label, (H, W) bool."""
-        with self._lock:
-            return np.asarray(self._labels[frame] != 0)
-
-    def prediction(self, frame: int) -> NDArray[np.uint16]:
-        """Return what the model said last of one frame, (H, W) uint16; zeros where it never said anything."""
-        with self._lock:
-            owned = self.provenance(frame).is_users
-            return np.array(self._last_prediction(frame) if owned else self._labels[frame])
-
-    def is_committed(self, frame: int) -> bool:
-        """Whether a person declared that ``frame`` is right, beyond having painted on it."""
-        return bool(self._records["committed"][frame]) and self.provenance(frame).is_users
-
-    def checksum(self, frame: int) -> int:
-        """CRC-32 of :meth:`mask`: tells whether the object of a frame changed."""
-        with self._lock:
-            if frame not in self._checksums:
-                self._checksums[frame] = zlib.crc32(self.mask(frame).tobytes())
-            return self._checksums[frame]
-
-    @property
-    def presences(self) -> NDArray[np.float32]:
-        """(T,) float32 copy, 0…1: probability that the object is visible; NaN = unknown."""
-        return np.array(self._records["presence"])
-
-    @property
-    def predicted_ious(self) -> NDArray[np.float32]:
-        """(T,) float32 copy, 0…1: the model's own estimate of its IoU; NaN = unknown."""
-        return np.array(self._records["predicted_iou"])
-
-    @property
-    def revisions(self) -> NDArray[np.uint32]:
-        """(T,) uint32 copy: the revision of the result that wrote each frame last; 0 = none did."""
-        return np.array(self._records["revision"])
+    @_announcing
+    def bring_back(self, frame: int, state: FrameState) -> None:
+        """Make a frame again what it was when ``state`` was taken; for undo, which checks that it may."""
+        self._files.reserve()
+        was = self.provenance(frame)
+        if state.provenance.is_users and not was.is_users:
+            self._keep_prediction(frame, was)
+        self._labels[frame] = state.labels
+        self._forget_sums(frame)
+        self._changed |= {frame} if was != state.provenance else set()
+        for name, value in state.record.items():
+            self._records[name][frame] = value
+        if was.is_users and not state.provenance.is_users:
+            self._files.drop_prediction(frame)
+        self._kept_prediction = None
+        self._files.flush(frame)
 
     def flush_stroke(self) -> None:
         """Have the disk store what is still on its way of the last stroke."""

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_virst.io.project import ProjectFolder, RunRecord, TrackRecord
-from napari_virst.records import Anchor, Job, Query, Span
+from napari_virst.records import Anchor, FrameResult, Job, Provenance, Query, Span
 from napari_virst.session.anchors import AnchorBook
+from napari_virst.session.instances import Lineage
 from napari_virst.session.masks import MaskStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+NUM_ANCHORS_EACH_SIDE = 8
+"""Of user anchors, beyond a span, that its job carries; a frame reads 3. Accepting a thousand frames must not send a
+thousand masks through the model."""
 
 
 class Track:
@@ -44,6 +49,13 @@ class Track:
         Counts runs; results of older ones are dropped.
     window : Span or None
         The part of the video that was asked for; None = all of it.
+    locked : array of shape (T,), bool
+        Frames that no run changes, although no person vouches for them.
+    agreements : array of shape (T,)
+        On frames that language answered too, IoU with what the user anchors say, 0…1; NaN elsewhere, and after
+        reopening until the next run.
+    lineage : Lineage or None
+        Where the track is split into instances.
     """
 
     def __init__(self, record: TrackRecord, folder: ProjectFolder, shape: tuple[int, int, int]) -> None:
@@ -53,7 +65,16 @@ class Track:
         self.revision = record.revision
         self.window = record.window
         self.masks = MaskStore(folder.mask_path(record.track_id), shape)
-        self.anchors = AnchorBook(lambda: self.masks.owned_frames, record.model_anchors, record.excluded_anchors)
+        self.anchors = AnchorBook(
+            lambda: self.masks.owned_frames,
+            record.model_anchors,
+            record.excluded_anchors,
+            record.pinned_anchors,
+            record.demoted_anchors,
+        )
+        self.locked = _covered(record.locked, shape[0])
+        self.agreements = np.full(shape[0], np.nan)
+        self.lineage = None if record.lineage is None else Lineage(record.lineage)
         self._run = record.run
 
     @property
@@ -76,16 +97,40 @@ class Track:
         """Whether there is anything to follow: words, or a user anchor that shows the object."""
         return bool(self.query.text) or any(self.masks.mask(frame).any() for frame in self.anchors.user_anchors())
 
-    def anchor_records(self) -> tuple[Anchor, ...]:
-        """Return every user anchor with its mask, sorted by frame."""
-        return tuple(Anchor(frame, self.masks.mask(frame)) for frame in self.anchors.user_anchors())
-
     def jobs(self, spans: tuple[Span, ...], focus_frame: int | None) -> tuple[Job, ...]:
         """Return what a segmenter has to do for ``spans``, the nearest to ``focus_frame`` first."""
-        anchors, excluded = self.anchor_records(), self.anchors.excluded
         if focus_frame is not None:
             spans = tuple(sorted(spans, key=lambda span: max(span.start - focus_frame, focus_frame - span.stop, 0)))
-        return tuple(Job(self.query, span, anchors, excluded, focus_frame, self.revision) for span in spans)
+        return tuple(self._job(span, focus_frame) for span in spans)
+
+    def _job(self, span: Span, focus_frame: int | None) -> Job:
+        near = self.anchors.nearest(span, NUM_ANCHORS_EACH_SIDE)
+        return Job(
+            query=self.query,
+            span=span,
+            anchors=tuple(Anchor(frame, self.masks.mask(frame)) for frame in near),
+            excluded_anchors=self.anchors.excluded | (set(self.anchors.user_anchors()) - set(near)),
+            pinned_anchors=self.anchors.pinned,
+            focus_frame=focus_frame,
+            revision=self.revision,
+            known_mask=None if self._run.thorough else self.masks.known_mask,
+        )
+
+    def note_result(self, result: FrameResult) -> None:
+        """Note what a result, written already, says of anchors."""
+        self.agreements[result.frame] = result.agreement
+        if result.provenance is Provenance.PREDICTED:
+            self.anchors.note_model_anchor(result.frame)
+        else:
+            self.anchors.forget_model_anchor(result.frame, is_demoted=result.is_demoted)
+
+    def note_brought_back(self, frame: int) -> None:
+        """Note that undo brought back what was held of a frame before."""
+        self.agreements[frame] = np.nan
+        if self.masks.provenance(frame) is Provenance.PREDICTED:
+            self.anchors.note_model_anchor(frame)
+        elif not self.masks.provenance(frame).is_users:
+            self.anchors.forget_model_anchor(frame)
 
     def span_of(self, frame: int) -> Span:
         """Return what a correction on ``frame`` can change; see :meth:`AnchorBook.span_of`."""
@@ -97,12 +142,13 @@ class Track:
         """Return the frames whose anchor has come, gone or changed since the last run, sorted."""
         now = {(frame, self.masks.checksum(frame)) for frame in self.anchors.user_anchors()}
         changed = {frame for frame, _ in now ^ set(self._run.anchors.items())}
-        return tuple(sorted(changed | (self.anchors.excluded ^ set(self._run.excluded))))
+        excluded, pinned = self._model_choices()
+        return tuple(sorted(changed | (excluded ^ set(self._run.excluded)) | (pinned ^ set(self._run.pinned))))
 
     def unfinished(self) -> tuple[int, ...]:
         """Return the frames that the last run was to compute and did not, sorted."""
         wanted = _covered(self._run.spans, self.num_frames) & (self.masks.revisions != self.revision)
-        return tuple(np.flatnonzero(wanted & ~self._owned()).tolist())
+        return tuple(np.flatnonzero(wanted & ~self._kept()).tolist())
 
     def spans_to_run(self) -> tuple[Span, ...]:
         """Return what the next run has to compute: the reach of what was touched, and what is unfinished."""
@@ -117,14 +163,40 @@ class Track:
         return tuple(span for span in spans if self.num_to_compute((span,)))
 
     def num_to_compute(self, spans: tuple[Span, ...]) -> int:
-        """Return how many frames of ``spans`` belong to nobody."""
-        return int(np.count_nonzero(_covered(spans, self.num_frames) & ~self._owned()))
+        """Return how many frames of ``spans`` belong to nobody and are not locked."""
+        return int(np.count_nonzero(_covered(spans, self.num_frames) & ~self._kept()))
 
-    def begin_run(self, spans: tuple[Span, ...]) -> None:
-        """Note that ``spans`` are being computed from the anchors as they are now, under a new revision."""
+    def begin_run(self, spans: tuple[Span, ...], *, thorough: bool = False) -> None:
+        """Note that ``spans`` are being computed from the anchors as they are now, under a new revision.
+
+        ``thorough``: every frame anew, whatever is held of it.
+        """
+        thorough = thorough or self._needs_thorough_run()
         self.revision += 1
         checksums = {frame: self.masks.checksum(frame) for frame in self.anchors.user_anchors()}
-        self._run = RunRecord(spans, checksums, tuple(sorted(self.anchors.excluded)))
+        excluded, pinned = tuple(sorted(self.anchors.excluded)), tuple(sorted(self.anchors.pinned))
+        self._run = RunRecord(spans, checksums, excluded, pinned, thorough)
+
+    def _needs_thorough_run(self) -> bool:
+        """Whether masks that are held may stem from an anchor that is no more, so that none is to be trusted."""
+        gone = self._run.anchors.keys() - set(self.anchors.user_anchors())
+        changed = self._model_choices() != (set(self._run.excluded), set(self._run.pinned))
+        inherited = self._run.thorough and bool(self.unfinished())
+        return bool(gone) or changed or inherited
+
+    def _model_choices(self) -> tuple[set[int], set[int]]:
+        return set(self.anchors.excluded), set(self.anchors.pinned)
+
+    @property
+    def last_run(self) -> RunRecord:
+        """What the last run was asked for."""
+        return self._run
+
+    def take_back_run(self, before: RunRecord, emptied: tuple[int, ...]) -> None:
+        """Forget the last run, ``before`` being the one before it; ``emptied`` frames have no mask any more."""
+        self.revision += 1
+        spans = _covered(before.spans, self.num_frames) | _mark(emptied, self.num_frames)
+        self._run = replace(before, spans=_spans(spans))
 
     def end_run(self, dropped: frozenset[int]) -> None:
         """Note that the run came to its end; ``dropped`` frames were a person's when their result came.
@@ -136,6 +208,9 @@ class Track:
     def _owned(self) -> NDArray[np.bool_]:
         return _mark(self.masks.owned_frames, self.num_frames)
 
+    def _kept(self) -> NDArray[np.bool_]:
+        return self._owned() | self.locked
+
     def record(self) -> TrackRecord:
         """Return what project.json has to know."""
         return TrackRecord(
@@ -146,6 +221,10 @@ class Track:
             window=self.window,
             model_anchors=self.anchors.seen_model_anchors,
             excluded_anchors=tuple(sorted(self.anchors.excluded)),
+            pinned_anchors=tuple(sorted(self.anchors.pinned)),
+            demoted_anchors=tuple(sorted(self.anchors.demoted)),
+            locked=_spans(self.locked),
+            lineage=None if self.lineage is None else dict(self.lineage.parents),
             run=self._run,
         )
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from napari_virst.engine.loading import load_model, model_folder
+from napari_virst.errors import InputError
 from napari_virst.model.config import VirstConfig
+from napari_virst.model.conversion import HEAD, HEAD_FILE
 from napari_virst.model.processing import VirstProcessor, build_word_tokenizer
 from napari_virst.model.virst import VirstModel
-from napari_virst.training.loop import Phase, Recipe, Trainer
+from napari_virst.training.devices import Devices, OneDevice, Precision
+from napari_virst.training.lessons import LessonSource, MixedLessons, SceneLessons
+from napari_virst.training.loop import Trainer
+from napari_virst.training.lora import add_adapters
+from napari_virst.training.losses import LossWeights
+from napari_virst.training.phases import LessonKind, Lora, Phase, Recipe
 from napari_virst.training.scenes import KINDS, vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from torch import Tensor
 
 SEG, IMAGE = "[SEG]", "<image>"
 
@@ -41,15 +52,73 @@ def build_compact(seed: int = 0, processor: VirstProcessor | None = None) -> tup
     return model, processor or VirstProcessor.from_config(config, tokenizer)
 
 
-def open_run(recipe: Recipe, out_dir: Path) -> Trainer:
-    """Return a trainer for ``out_dir``, resumed where a run was begun there."""
-    kept = out_dir / "processor"
-    processor = VirstProcessor.from_pretrained(kept) if kept.is_dir() else None
-    model, processor = build_compact(recipe.seed, processor)
-    trainer = Trainer(model, processor, recipe, out_dir)
-    processor.save_pretrained(kept)
+def open_run(
+    recipe: Recipe,
+    out_dir: Path,
+    *,
+    start_from: str | Path | None = None,
+    source: LessonSource | None = None,
+    devices: Devices | None = None,
+    precision: Precision = "auto",
+) -> Trainer:
+    """Return a trainer for ``out_dir``, resumed where a run was begun there.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    out_dir
+        The folder of the run.
+    start_from
+        The model to go on from: "compact", a folder, or owner/name on Hugging Face. Left out, from scratch. To resume
+        such a run, give the same model again.
+    source
+        Lessons from data of one's own; scenes are mixed in as the recipe says. Left out, scenes alone.
+    devices, precision
+        Where to run, and in which precision.
+
+    Raises
+    ------
+    InputError
+        When the recipe needs a model to go on from and there is none.
+    """
+    if recipe.needs_model and start_from is None:
+        raise InputError(
+            f"The recipe {recipe.name} goes on from a trained model; there is none; give one by --from, "
+            'e.g. --from compact or the folder that "napari-virst convert" wrote.'
+        )
+    model, processor, head_WD = _begin(recipe, out_dir, start_from)
+    devices = devices or OneDevice()
+    if source is not None and recipe.data_share < 1:
+        source = MixedLessons(source, SceneLessons(devices.device), recipe.data_share)
+    trainer = Trainer(
+        model, processor, recipe, out_dir, source=source, devices=devices, precision=precision, head_WD=head_WD
+    )
+    if trainer.is_first:
+        processor.save_pretrained(out_dir / "processor")
     trainer.resume()
     return trainer
+
+
+def _begin(
+    recipe: Recipe, out_dir: Path, start_from: str | Path | None
+) -> tuple[VirstModel, VirstProcessor, Tensor | None]:
+    if start_from is None:
+        kept = out_dir / "processor"
+        return *build_compact(recipe.seed, VirstProcessor.from_pretrained(kept) if kept.is_dir() else None), None
+    model, processor, _ = load_model(start_from, dtype="bf16" if recipe.lora else "fp32")
+    if recipe.lora is not None:
+        torch.manual_seed(recipe.seed)
+        add_adapters(model, recipe.lora)
+    if recipe.gradient_checkpointing:
+        model.language.model.gradient_checkpointing_enable()
+    return model, processor, _head_of(model_folder(start_from)) if recipe.loss_weights.token else None
+
+
+def _head_of(folder: Path) -> Tensor | None:
+    """Read the vocabulary head that lies beside converted weights."""
+    path = folder / HEAD_FILE
+    return load_file(path)[HEAD] if path.is_file() else None
 
 
 # Standard deviation of word embeddings at the start. At the usual 0.02 the initial fusion, whose answer has a size of
@@ -130,16 +199,95 @@ def compact_cpu() -> Recipe:
     return Recipe("compact_cpu", (words, looks, everything, polish, colours), num_decay_steps=250)
 
 
-def smoke() -> Recipe:
-    """A few steps of everything, for tests."""
-    phase = Phase(
-        num_steps=8,
-        mix={"ground": 0.5, "follow": 0.5},
-        num_frames={"ground": 4, "follow": 2},
-        batch_size={"ground": 2, "follow": 2},
-        size=64,
+FULL_SIDE = 1024
+"""Side of the published segmenter's input in pixels."""
+
+
+def _three_stages(
+    num_steps: tuple[int, int, int], size: int, num_frames: int, batch_size: int, **options: Any
+) -> tuple[Phase, ...]:
+    """Return the paper's three stages, those that have any steps.
+
+    Language learns to speak to a segmenter that stays as it is; the segmenter learns to listen; everything learns to
+    go on from anchors through memory.
+    """
+    sizes: dict[LessonKind, int] = {"ground": num_frames, "propagate": num_frames, "follow": num_frames}
+    batches: dict[LessonKind, int] = dict.fromkeys(sizes, batch_size)
+    shared = {"num_frames": sizes, "batch_size": batches, "size": size, **options}
+    align, segment, propagate = num_steps
+    stages = (
+        Phase(num_steps=align, mix={"ground": 1.0}, frozen=("segmenter",), name="align", **shared),
+        Phase(num_steps=segment, mix={"ground": 0.8, "follow": 0.2}, name="segment", **shared),
+        Phase(num_steps=propagate, mix={"propagate": 0.7, "follow": 0.3}, name="propagate", **shared),
     )
-    return Recipe("smoke", (phase,), num_warmup_steps=2, num_decay_steps=2, checkpoint_every_steps=4)
+    return tuple(stage for stage in stages if stage.num_steps)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"compact_cpu": compact_cpu, "smoke": smoke}
+def full_lora() -> Recipe:
+    """Train the published model on real data in the paper's three stages, its language model through adapters.
+
+    Made for GPUs of 80 GB; give a converted model by ``--from`` and videos by ``--data``.
+    """
+    phases = _three_stages((2000, 6000, 4000), FULL_SIDE, 8, 1, num_segmentation_frames=3, queries_per_scene=1)
+    return Recipe(
+        "full_lora",
+        phases,
+        learning_rate=4e-5,
+        weight_decay=0.0,
+        num_decay_steps=12_000,
+        ema_decay=None,
+        loss_weights=LossWeights.published(),
+        num_accumulated=8,
+        needs_model=True,
+        lora=Lora(),
+        gradient_checkpointing=True,
+    )
+
+
+def finetune() -> Recipe:
+    """Go on from the bundled model, or one like it, with data of one's own; scenes keep what was learned before.
+
+    A quarter of an hour to an hour on two CPU cores.
+    """
+    phase = Phase(
+        num_steps=400,
+        mix={"ground": 0.3, "propagate": 0.2, "follow": 0.4, "follow_scene": 0.1},
+        num_frames={"ground": 4, "propagate": 4, "follow": 4, "follow_scene": 4},
+        batch_size={"ground": 8, "propagate": 4, "follow": 6, "follow_scene": 4},
+        name="finetune",
+    )
+    return Recipe(
+        "finetune",
+        (phase,),
+        learning_rate=1e-4,
+        num_warmup_steps=20,
+        num_decay_steps=300,
+        needs_model=True,
+        data_share=0.6,
+        checkpoint_every_steps=50,
+        log_every_steps=10,
+        picture_every_steps=100,
+    )
+
+
+def smoke() -> Recipe:
+    """Return a few steps of everything, in three stages; its loss falls in under a minute on one CPU core."""
+    phases = _three_stages((24, 8, 4), 64, 4, 3, queries_per_scene=2, kinds=("colour",))
+    return Recipe(
+        "smoke",
+        phases,
+        num_warmup_steps=2,
+        num_decay_steps=2,
+        checkpoint_every_steps=12,
+        log_every_steps=4,
+        picture_every_steps=36,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "compact_cpu": compact_cpu,
+    "finetune": finetune,
+    "full_lora": full_lora,
+    "smoke": smoke,
+}
+"""Every recipe by its name; ``napari-virst train`` takes these."""

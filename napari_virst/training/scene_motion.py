@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,20 @@ if TYPE_CHECKING:
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 """Unit steps (y, x)."""
 
-MANNERS = ("still", "straight", "diagonal", "curve", "turn", "wander", "leave", "enter")
+MANNERS = (
+    "still",
+    "straight",
+    "diagonal",
+    "curve",
+    "turn",
+    "wander",
+    "leave",
+    "enter",
+    "stop",
+    "start",
+    "bump",
+    "return",
+)
 
 FAST_LENGTH, SLOW_LENGTH, STILL_LENGTH = 0.36, 0.19, 0.025
 """Path lengths, in sides of the picture over the whole clip: at least / at most / at most."""
@@ -40,6 +54,8 @@ class Motion:
     """(T,) float64, half the distance of the two halves of a dividing object, in radii; 0 for most."""
     visible_T: NDArray[np.bool_]
     """(T,) bool, False while the object does not exist."""
+    opacity_T: NDArray[np.float64] | None = None
+    """(T,) float64, 0…1, of an object that fades; None for all others."""
 
     @property
     def displacement(self) -> tuple[float, float]:
@@ -57,10 +73,21 @@ class Motion:
         """Whether one becomes two."""
         return bool(self.separation_T[-1] > 0)
 
+    @cached_property
+    def pauses(self) -> tuple[float, float]:
+        """Shares of the clip during which the object rests at the beginning and at the end."""
+        resting = np.hypot(*np.diff(self.centre_T2, axis=0).T) < 0.004
+        if resting.all():
+            return 1.0, 1.0
+        return float(np.argmin(resting)) / len(resting), float(np.argmin(resting[::-1])) / len(resting)
 
+
+@lru_cache(64)
 def clip_time(num_frames: int) -> NDArray[np.float64]:
-    """Time along the clip, (T,) float64 from 0 to 1."""
-    return np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
+    """Time along the clip, (T,) float64 from 0 to 1, read-only."""
+    time_T = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
+    time_T.setflags(write=False)
+    return time_T
 
 
 def plan_path(
@@ -109,7 +136,7 @@ def plan_path(
         course = np.concatenate([np.sin(angles), np.cos(angles)], axis=1) * (length / abs(sweep))
     else:
         course = (time - 0.5) * along * length
-    return _placed(rng, course, radius), length
+    return placed(rng, course, radius), length
 
 
 def _heading(rng: Random, manner: str) -> float:
@@ -125,8 +152,10 @@ def _inside(rng: Random, radius: float) -> tuple[float, float]:
     return rng.uniform(border, 1 - border), rng.uniform(border, 1 - border)
 
 
-def _placed(rng: Random, course: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
-    lowest, highest = course.min(0), course.max(0)
+def placed(rng: Random, course: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """Shift a course, (..., 2) float64, by chance to where an object of a radius stays inside the picture."""
+    flat = course.reshape(-1, 2)
+    lowest, highest = flat.min(0), flat.max(0)
     border = radius * 1.05 + 0.015
     place = []
     for axis in (0, 1):
@@ -138,7 +167,7 @@ def _placed(rng: Random, course: NDArray[np.float64], radius: float) -> NDArray[
 def _wander(rng: Random, time: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     phases = np.array([rng.uniform(0, 2 * math.pi) for _ in range(4)])
     waves = np.sin(2 * math.pi * time * np.array([0.6, 0.6]) + phases[:2]) + 0.5 * np.sin(8.0 * time + phases[2:])
-    return _placed(rng, waves * 0.018, radius)
+    return placed(rng, waves * 0.018, radius)
 
 
 def _over_the_border(
@@ -170,3 +199,65 @@ def plan_division(rng: Random, num_frames: int) -> NDArray[np.float64]:
     """Half the distance of the daughters along the clip, (T,) float64 in radii: first 0, at last well apart."""
     start, end = rng.uniform(0.1, 0.35), rng.uniform(0.65, 0.9)
     return np.clip((clip_time(num_frames) - start) / (end - start), 0, 1) * rng.uniform(1.0, 1.35)
+
+
+def plan_pause(rng: Random, num_frames: int, radius: float, *, at_end: bool) -> tuple[NDArray[np.float64], float]:
+    """Draw a straight course with a rest of at least 35 % of the clip at its end, or at its beginning.
+
+    Returns
+    -------
+    centre_T2 : NDArray
+        (T, 2) float64; `num_frames` must be at least 4.
+    length : float
+        Of the path, in sides.
+    """
+    last = num_frames - 1
+    first, latest = max(1, round(0.35 * last)), max(1, math.floor(0.65 * last))
+    moving = rng.randint(min(first, latest), latest)
+    share = np.clip(np.arange(num_frames) / moving, 0, 1)
+    share = share if at_end else 1 - share[::-1]
+    length, heading = rng.uniform(0.24, 0.5), _heading(rng, "straight")
+    return placed(rng, share[:, None] * np.array([math.sin(heading), math.cos(heading)]) * length, radius), length
+
+
+def plan_crossing(rng: Random, num_frames: int, radius: float, first: int, last: int) -> NDArray[np.float64]:
+    """Draw a course from outside, where it waits until frame `first`, to a place inside, reached at frame `last`.
+
+    Returns
+    -------
+    NDArray
+        (T, 2) float64.
+    """
+    share_T = np.clip((np.arange(num_frames) - first) / max(1, last - first), 0, 1)
+    inner, outer = rng.uniform(radius + 0.05, max(radius + 0.06, 0.4)), -(1.1 * radius + 0.04)
+    course = np.stack([outer + (inner - outer) * share_T, np.full(num_frames, rng.uniform(0.15, 0.85))], axis=1)
+    if rng.random() < 0.5:
+        course = course * (-1, 1) + (1, 0)
+    return np.ascontiguousarray(course[:, ::-1] if rng.random() < 0.5 else course)
+
+
+def plan_return(rng: Random, num_frames: int, radius: float) -> NDArray[np.float64]:
+    """Draw a course over the border and back again, (T, 2) float64; `num_frames` must be at least 4."""
+    away = max(1, round(rng.uniform(0.2, 0.35) * num_frames))
+    leaving = rng.randint(1, num_frames - away - 1)
+    out_T2 = plan_crossing(rng, num_frames, radius, leaving + away - 1, num_frames - 1)
+    slide_T = np.clip((leaving - np.arange(num_frames)) / leaving, 0, 1)[:, None]
+    return out_T2 + slide_T * (out_T2[-1] - out_T2[0])
+
+
+def plan_blinks(rng: Random, num_frames: int) -> NDArray[np.bool_]:
+    """Draw at least two times out of sight, (T,) bool with both ends in sight; `num_frames` must be at least 5."""
+    num = 2 if num_frames < 7 or rng.random() < 0.6 else 3
+    edges = sorted(rng.sample(range(1, num_frames), 2 * num))
+    visible_T = np.ones(num_frames, dtype=bool)
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        visible_T[start:end] = False
+    return visible_T
+
+
+def plan_fading(rng: Random, num_frames: int) -> NDArray[np.float64]:
+    """Draw a fall of opacity from 1 to nearly or altogether nothing, (T,) float64; what can hardly be seen is 0."""
+    end = rng.choice((rng.uniform(0.2, 0.3), -0.05))
+    start, stop = rng.uniform(0.05, 0.3), rng.uniform(0.75, 1.0)
+    opacity_T = 1 + (end - 1) * np.clip((clip_time(num_frames) - start) / (stop - start), 0, 1)
+    return np.where(opacity_T < 0.16, 0.0, opacity_T)

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_virst.training.scene_animals import headings
+from napari_virst.training.scene_motion import clip_time
 from napari_virst.training.scene_shapes import EXTENT
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ HELD_OUT_COMBINATIONS = frozenset(
 )
 """(colour, shape) pairs that scenes for training neither show nor name."""
 
-STYLES = ("geometric", "gray", "fluorescence", "phase")
+STYLES = ("geometric", "gray", "fluorescence", "phase", "arena")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class SceneObject:
     """One object and everything a query may say of it. Lengths in sides of the picture."""
 
     shape: str
-    """A geometric shape, or "cell"."""
+    """A geometric shape, "cell" or "animal"."""
     colour: str | None
     """A word of ``COLOURS``; None where no colour word is fair."""
     level: float | None
@@ -78,23 +81,36 @@ class SceneObject:
     shown_T: NDArray[np.float64]
     """(T,) float64, about how much of the object is inside the picture and not covered, 0…1."""
     look: dict[str, float]
-    """The remaining columns of ``scene_shapes.LOOK``; lengths in pixels at 128 × 128."""
+    """The remaining columns of ``scene_shapes.LOOK``, lengths in pixels at 128 × 128; and how an animal wags."""
 
-    @property
+    @cached_property
     def radius_T(self) -> NDArray[np.float64]:
         """(T,) float64, radius of the disc of equal area."""
         return self.radius * self.motion.growth_T
 
-    @property
+    @cached_property
     def extent_T(self) -> NDArray[np.float64]:
         """(T,) float64, distance from the centre to the farthest point."""
         stretch = max(self.aspect, 1 / self.aspect) ** 0.5
         return self.radius_T * (EXTENT[self.shape] * stretch + self.motion.separation_T)
 
+    @cached_property
+    def angle_T(self) -> NDArray[np.float64]:
+        """(T,) float64, radians; animals face the way they go."""
+        turn_T = self.spin * clip_time(len(self.shown_T))
+        if self.shape != "animal" or self.motion.length == 0:
+            return self.angle + turn_T
+        return headings(self.motion.centre_T2, self.angle, constant=self.motion.manner == "bump") + turn_T
+
     @property
     def is_cell(self) -> bool:
         """Whether the object belongs to a microscope scene."""
         return self.shape == "cell"
+
+    @property
+    def general_noun(self) -> str:
+        """The key of ``scene_words.NOUNS`` that fits every object of its scene."""
+        return self.shape if self.shape in ("cell", "animal") else "any"
 
 
 @dataclass(frozen=True, eq=False)

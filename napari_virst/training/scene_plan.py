@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_virst.training.scene_animals import plan_animal_look, plan_silhouettes
 from napari_virst.training.scene_motion import Motion, plan_division, plan_growth, plan_path
 from napari_virst.training.scene_objects import (
     COLOURS,
@@ -22,6 +23,7 @@ from napari_virst.training.scene_objects import (
     shown_fractions,
 )
 from napari_virst.training.scene_shapes import EXTENT
+from napari_virst.training.scene_staging import stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +49,20 @@ _LEVELLED = {"bright": (0.85, 1.0), "dark": (0.22, 0.34), "middle": (0.5, 0.62)}
 def plan_scene(
     rng: Random, num_frames: int, kind: str, *, allow_held_out: bool = False, style: str | None = None
 ) -> Scene:
-    """Draw a scene in which a query of a kind is likely to have exactly one meaning.
+    """Draw a scene in which a query of a kind is likely to have exactly one meaning, some of them with a little play.
+
+    Parameters
+    ----------
+    rng, num_frames, kind, allow_held_out, style
+        As for ``plan_plain_scene``.
+    """
+    return stage(rng, plan_plain_scene(rng, num_frames, kind, allow_held_out=allow_held_out, style=style), kind)
+
+
+def plan_plain_scene(
+    rng: Random, num_frames: int, kind: str, *, allow_held_out: bool = False, style: str | None = None
+) -> Scene:
+    """Draw a scene of objects that each go their own way.
 
     Parameters
     ----------
@@ -64,14 +79,24 @@ def plan_scene(
     """
     style = style or _choose_style(rng, kind)
     num_objects = rng.choices((2, 3, 4, 5, 6), (0.1, 0.28, 0.3, 0.2, 0.12))[0]
-    if kind in ("relation", "rank", "speed"):
+    if kind in ("relation", "rank", "speed", "reasoning", "time"):
         num_objects = min(5, max(3, num_objects))
+    if style == "arena":
+        num_objects = min(num_objects, 4)
     camera_T2 = _plan_camera(rng, num_frames)
-    radii = _plan_radii(rng, num_objects, kind)
+    radii = _plan_radii(rng, num_objects, kind, style)
     manners = [_fitting(manner, num_frames) for manner in _plan_manners(rng, num_objects, kind, style)]
-    fills = _plan_fills(rng, num_objects, style, kind)
+    floor = 0.0
+    if style == "arena":
+        tones, floor = plan_silhouettes(rng, num_objects, by_level=kind == "brightness")
+        fills: list[Fill] = [(None, level, _gray(tone)) for level, tone in tones]
+    else:
+        fills = _plan_fills(rng, num_objects, style, kind)
     shapes = _plan_shapes(rng, [fill[0] for fill in fills], style, kind, allow_held_out)
-    background = _plan_background(rng, style, [fill[2] for fill in fills])
+    if style == "arena":
+        background = Background(_gray(floor), _slope(rng, 12), clouds=rng.choice((0.0, rng.uniform(1, 6))))
+    else:
+        background = _plan_background(rng, style, [fill[2] for fill in fills])
     motions = _plan_motions(rng, kind, radii, shapes, manners, num_frames)
     shown_NT = shown_fractions(motions, radii, shapes, camera_T2)
     common = _plan_common_look(rng, style, background)
@@ -84,12 +109,13 @@ def plan_scene(
 
 def _choose_style(rng: Random, kind: str) -> str:
     weights = {
-        "brightness": (0.0, 0.3, 0.4, 0.3),
-        "colour": (0.88, 0.0, 0.12, 0.0),
-        "shape": (0.8, 0.08, 0.06, 0.06),
-        "colour_shape": (1.0, 0.0, 0.0, 0.0),
-        "division": (0.25, 0.05, 0.4, 0.3),
-    }.get(kind, (0.64, 0.06, 0.15, 0.15))
+        "brightness": (0.0, 0.27, 0.35, 0.26, 0.12),
+        "colour": (0.88, 0.0, 0.12, 0.0, 0.0),
+        "shape": (0.8, 0.08, 0.06, 0.06, 0.0),
+        "colour_shape": (1.0, 0.0, 0.0, 0.0, 0.0),
+        "division": (0.25, 0.05, 0.4, 0.3, 0.0),
+        "change": (0.64, 0.06, 0.15, 0.15, 0.0),
+    }.get(kind, (0.54, 0.06, 0.13, 0.13, 0.14))
     return rng.choices(STYLES, weights)[0]
 
 
@@ -101,8 +127,10 @@ def _plan_camera(rng: Random, num_frames: int) -> NDArray[np.float64]:
     return time * np.array([math.sin(angle), math.cos(angle)]) * length
 
 
-def _plan_radii(rng: Random, num: int, kind: str) -> list[float]:
+def _plan_radii(rng: Random, num: int, kind: str, style: str) -> list[float]:
     largest = 0.15 if num <= 4 else 0.125
+    if style == "arena":
+        largest = 0.095
     if kind == "rank":
         step = 1.32 if num <= 4 else 1.26
         radii = [0.05 * step**rank * rng.uniform(0.97, 1.03) for rank in range(num)]
@@ -112,7 +140,10 @@ def _plan_radii(rng: Random, num: int, kind: str) -> list[float]:
         return radii
     if kind == "size" or rng.random() < 0.4:
         share = rng.choice((0.25, 0.5, 0.75))
-        return [rng.uniform(0.05, 0.064) if rng.random() < share else rng.uniform(0.105, largest) for _ in range(num)]
+        return [
+            rng.uniform(0.05, 0.064) if rng.random() < share else rng.uniform(min(0.105, 0.95 * largest), largest)
+            for _ in range(num)
+        ]
     return [0.05 * (largest / 0.05) ** rng.random() for _ in range(num)]
 
 
@@ -183,6 +214,8 @@ def _gray(value: float) -> RGB:
 def _plan_shapes(rng: Random, colours: Sequence[str | None], style: str, kind: str, allow_held_out: bool) -> list[str]:
     if style in ("fluorescence", "phase"):
         return ["cell"] * len(colours)
+    if style == "arena":
+        return ["animal"] * len(colours)
     pool_size = rng.choice({"colour": (1, 2, 2, 3), "shape": (3, 4, 5)}.get(kind, (2, 2, 3, 3, 4)))
     pool = rng.sample(GEOMETRIC_SHAPES, pool_size)
     if kind == "division" and "circle" not in pool:
@@ -249,7 +282,7 @@ def _plan_motions(
         elif kind not in ("rank", "size", "division") and rng.random() < 0.06:
             change = rng.choice(("grow", "shrink"))
         divides = index == chosen if kind == "division" else shape == "cell" and rng.random() < 0.05 and kind != "rank"
-        if num_frames < 2:
+        if num_frames < 2 or shape == "animal":
             change, divides = "none", False
         gated = kind == "event" and manner == "still" and (index == chosen or rng.random() < 0.15)
         motions.append(
@@ -319,6 +352,8 @@ def _make_object(
     spin = rng.gauss(0, 0.5) if rng.random() < 0.4 else 0.0
     if shape == "bar":
         turn, spin = rng.choice((0, math.pi / 2)) + rng.uniform(-0.4, 0.4), spin * 0.4
+    if shape == "animal":
+        spin = 0.0
     centre_T2 = motion.centre_T2 + camera_T2
     look = common_look | _plan_look(rng, style, radius)
     return SceneObject(shape, colour, level, rgb, radius, aspect, turn, spin, motion, centre_T2, shown_T, look)
@@ -336,6 +371,8 @@ def _plan_common_look(rng: Random, style: str, background: Background) -> dict[s
 
 
 def _plan_look(rng: Random, style: str, radius: float) -> dict[str, float]:
+    if style == "arena":
+        return plan_animal_look(rng)
     look = {"edge_softness": rng.uniform(1.0, 2.0), "phase": rng.uniform(0, 6.3)}
     if style == "fluorescence":
         return look | {"edge_softness": radius * 128 * rng.uniform(0.12, 0.3) + 0.8, "wobble": rng.uniform(0, 0.1)}

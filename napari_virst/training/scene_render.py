@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_virst.training.scene_animals import bends
 from napari_virst.training.scene_shapes import LOOK, SHAPES, Drawables, draw
 from napari_virst.training.scene_textures import noise_bank, picture_crops, smooth_noise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_virst.training.scene_objects import Scene, SceneObject
@@ -62,23 +64,25 @@ def _drawables(scenes: Sequence[Scene], size: int) -> Drawables:
     ]
     items = [row[3] for row in rows]
     num_frames = len(scenes[0].camera_T2)
-    time_T = np.linspace(0, 1, num_frames)
     camera_MT2 = np.stack([np.round(row[2].camera_T2 * size) for row in rows])
     centre_MT2 = np.stack([item.motion.centre_T2 for item in items]) * size + camera_MT2
-    angle_MT = (
-        np.array([item.angle for item in items])[:, None] + np.array([item.spin for item in items])[:, None] * time_T
-    )
     return Drawables(
         scene_M=torch.tensor([row[0] for row in rows]),
         layer_M=torch.tensor([row[1] for row in rows]),
         shape_M=torch.tensor([SHAPES.index(_drawn_shape(item)) for item in items]),
         centre_MT2=torch.from_numpy(centre_MT2).float(),
         radius_MT=torch.from_numpy(np.stack([item.radius_T for item in items]) * size).float(),
-        angle_MT=torch.from_numpy(angle_MT).float(),
+        angle_MT=torch.from_numpy(np.stack([item.angle_T for item in items])).float(),
         separation_MT=torch.from_numpy(np.stack([item.motion.separation_T for item in items])).float(),
-        visible_MT=torch.from_numpy(np.stack([item.motion.visible_T for item in items])).float(),
+        visible_MT=torch.from_numpy(np.stack([_opacity(item) for item in items])).float(),
+        bend_MT=torch.from_numpy(np.stack([bends(item.look, num_frames) for item in items])).float(),
         look_MK=torch.tensor([_look_row(item, size) for item in items], dtype=torch.float32),
     )
+
+
+def _opacity(item: SceneObject) -> NDArray[np.float64]:
+    visible_T = item.motion.visible_T.astype(float)
+    return visible_T if item.motion.opacity_T is None else visible_T * item.motion.opacity_T
 
 
 def _drawn_shape(item: SceneObject) -> str:

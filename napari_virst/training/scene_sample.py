@@ -14,7 +14,7 @@ from napari_virst.training.scene_facts import exists
 from napari_virst.training.scene_meaning import meaning
 from napari_virst.training.scene_motion import plan_path
 from napari_virst.training.scene_objects import COLOURS, HELD_OUT_COMBINATIONS, Background, shown_fractions
-from napari_virst.training.scene_plan import plan_scene
+from napari_virst.training.scene_plan import plan_plain_scene
 from napari_virst.training.scene_words import Phrase, say_plainly
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def plan_sample(seed: int, num_frames: int) -> tuple[Scene, tuple[str, ...], tup
     """
     rng = Random(seed)
     for _ in range(_MAX_PLANS):
-        scene = plan_scene(rng, num_frames, "motion", style="geometric")
+        scene = plan_plain_scene(rng, num_frames, "motion", style="geometric")
         if len(scene.objects) != len(_PALETTE):
             continue
         scene = _with_one_leaving(rng, scene)

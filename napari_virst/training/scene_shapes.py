@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from napari_virst.training.scene_animals import ANIMAL_EXTENT, animal_distance
 from napari_virst.training.scene_textures import grain_atlas
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-SHAPES = ("circle", "square", "triangle", "ring", "star", "bar", "cell")
+SHAPES = ("circle", "square", "triangle", "ring", "star", "bar", "cell", "animal")
 
 # Half-extents and distances that give every shape the area pi, so that "size" means area whatever the shape.
 _SQUARE_HALF = math.sqrt(math.pi) / 2
@@ -27,7 +28,16 @@ _STAR_TIP, _STAR_NOTCH = 1.541, 0.6936
 _BAR_LENGTH, _BAR_WIDTH = 1.585, 0.495
 _LOBE_BLEND = 0.3
 
-EXTENT = {"circle": 1.0, "square": 1.253, "triangle": 1.5554, "ring": 1.195, "star": 1.541, "bar": 1.661, "cell": 1.15}
+EXTENT = {
+    "circle": 1.0,
+    "square": 1.253,
+    "triangle": 1.5554,
+    "ring": 1.195,
+    "star": 1.541,
+    "bar": 1.661,
+    "cell": 1.15,
+    "animal": ANIMAL_EXTENT,
+}
 """Distance from the centre to the farthest point of each shape, in units of its radius (the radius of equal area)."""
 
 _WINDOW_STEP_PX = 8
@@ -52,7 +62,9 @@ class Drawables:
     separation_MT: Tensor
     """(M, T) float32, half the distance of the two lobes of a dividing cell, in radii."""
     visible_MT: Tensor
-    """(M, T) float32, 0 while the object does not exist, else 1."""
+    """(M, T) float32, opacity; 0 while the object does not exist."""
+    bend_MT: Tensor
+    """(M, T) float32, how an animal bends, radians."""
     look_MK: Tensor
     """(M, len(LOOK)) float32, see ``LOOK``."""
 
@@ -83,6 +95,8 @@ LOOK = (
     "rim_width",
     "rim_offset",
     "rim_level",
+    "tail",  # of animals: length, 0…1, and 1 with ears
+    "ears",
 )
 """Names of the columns of ``Drawables.look_MK``."""
 
@@ -111,6 +125,8 @@ def signed_distance(shape: str, u: Tensor, v: Tensor, separation: Tensor | float
         return _star_distance(u, v)
     if shape == "bar":
         return torch.maximum(u.abs() - _BAR_LENGTH, v.abs() - _BAR_WIDTH)
+    if shape == "animal":
+        return animal_distance(u, v, 0.0, 1.0, 1.0)
     return _cell_distance(u, v, separation)
 
 
@@ -192,8 +208,10 @@ def _render(objects: Drawables, window: int, size: int) -> _Patch:
     u, v = x * cos + y * sin, y * cos - x * sin
     look = {name: column[:, None, None, None] for name, column in zip(LOOK, objects.look_MK.unbind(1), strict=True)}
     distance = _distances_px(objects, u, v, look)
-    alpha = (0.5 - distance / look["edge_softness"]).clamp_(0, 1).mul_(objects.visible_MT[..., None, None])
-    inside = alpha > 0.5
+    opacity = objects.visible_MT[..., None, None]
+    alpha = (0.5 - distance / look["edge_softness"]).clamp_(0, 1)
+    inside = (alpha > 0.5) & (opacity > 0)
+    alpha.mul_(opacity)
     colour, alpha = _colours(objects, u, v, distance, alpha, look)
     return _Patch(corner_MT2.long(), colour, alpha, inside)
 
@@ -203,6 +221,10 @@ def _distances_px(objects: Drawables, u: Tensor, v: Tensor, look: dict[str, Tens
     for number in objects.shape_M.unique().tolist():
         rows = (objects.shape_M == number).nonzero()[:, 0]
         across, down = u[rows], v[rows]
+        if SHAPES[number] == "animal":
+            bend, tail, ears = objects.bend_MT[rows][..., None, None], look["tail"][rows], look["ears"][rows]
+            distance[rows] = animal_distance(across, down, bend, tail, ears)
+            continue
         if SHAPES[number] != "cell":
             distance[rows] = signed_distance(SHAPES[number], across, down)
             continue

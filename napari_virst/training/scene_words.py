@@ -38,6 +38,16 @@ def _verb(third_person: str, plain: str, gerund: str, *objects: str) -> Wording:
     return Wording((), tuple(clauses), tuple(plural))
 
 
+def _clauses(singular: tuple[str, ...], plural: tuple[str, ...]) -> Wording:
+    """Build "that …" and "which …" from what follows a singular and a plural noun."""
+    starts = ("that", "that", "which")
+    return Wording(
+        (),
+        tuple(f"{start} {clause}" for clause in singular for start in starts),
+        tuple(f"{start} {clause}" for clause in plural for start in starts),
+    )
+
+
 def _joined(*wordings: Wording) -> Wording:
     return Wording(
         tuple(word for wording in wordings for word in wording.adjectives),
@@ -67,6 +77,14 @@ def _course(direction: str) -> Wording:
         *([_verb("sinks", "sink", "sinking")] if direction == "down" else []),
     )
 
+
+def _order_in_time(verb: str, gerund: str, place: str, compared: str, *, more: tuple[str, ...] = ()) -> Wording:
+    """Build "that appears first", "which appears first", "appearing first", "that appears before the others"."""
+    clauses = (f"that {verb} {place}", f"that {verb} {place}", f"which {verb} {place}", f"{gerund} {place}")
+    return Wording((), (*clauses, f"that {verb} {compared}", f"that is {place} to {_PLAIN[verb]}", *more))
+
+
+_PLAIN = {"appears": "appear", "enters": "enter", "leaves": "leave", "disappears": "disappear"}
 
 _COLOUR_WORDS = {word: (word,) for word in COLOURS} | {
     "purple": ("purple", "purple", "violet"),
@@ -120,6 +138,26 @@ FACTS: dict[str, Wording] = {
         _verb("moves", "move", "moving", "back and forth"),
         _verb("comes", "come", "coming", "back"),
     ),
+    "move:straight": _joined(
+        _verb("moves", "move", "moving", "straight", "in a straight line", "along a line"),
+        _verb("goes", "go", "going", "straight on"),
+    ),
+    "move:spin": _joined(
+        Wording(("spinning", "rotating")),
+        _verb("spins", "spin", "spinning", "", "around", "in place"),
+        _verb("rotates", "rotate", "rotating", "", "in place"),
+        _verb("turns", "turn", "turning", "around in place"),
+    ),
+    "move:stop": _joined(
+        _verb("stops", "stop", "stopping", "", "moving"),
+        _clauses(
+            ("halts", "moves then stops", "moves and then halts"), ("halt", "move then stop", "move and then halt")
+        ),
+    ),
+    "move:start": _joined(
+        _verb("starts", "start", "starting", "moving", "moving later", "to move"),
+        _clauses(("stays still then moves", "moves after resting"), ("stay still then move", "move after resting")),
+    ),
     "change:grow": _joined(
         Wording(("growing", "growing", "expanding")),
         _verb("grows", "grow", "growing"),
@@ -137,6 +175,28 @@ FACTS: dict[str, Wording] = {
         _verb("divides", "divide", "dividing", "", "", "in two", "into two"),
         _verb("splits", "split", "splitting", "", "in two", "into two"),
         _verb("becomes", "become", "becoming", "two"),
+    ),
+    "change:fade": _joined(
+        Wording(("fading", "fading")),
+        _verb("fades", "fade", "fading", "", "", "away"),
+        _clauses(("dims",), ("dim",)),
+        _verb("gets", "get", "getting", "dimmer"),
+        _verb("becomes", "become", "becoming", "dimmer"),
+    ),
+    "change:blink": _joined(
+        Wording(("blinking", "blinking", "flashing")),
+        _verb("blinks", "blink", "blinking"),
+        _verb("flashes", "flash", "flashing"),
+        _verb("goes", "go", "going", "off and on", "on and off"),
+    ),
+    "event:return": _joined(
+        _verb("returns", "return", "returning"),
+        _verb("comes", "come", "coming", "back", "back again", "back later", "back into the picture"),
+        _clauses(
+            ("leaves and then returns", "leaves and comes back", "goes away and comes back"),
+            ("leave and then return", "leave and come back", "go away and come back"),
+        ),
+        _verb("appears", "appear", "appearing", "again", "twice"),
     ),
     "event:leave": _joined(
         _verb("leaves", "leave", "leaving", "", "the picture", "the frame"),
@@ -189,6 +249,8 @@ SUPERLATIVES: dict[str, Wording] = {
     ),
     "second largest": Wording(("second largest", "second biggest")),
     "second smallest": Wording(("second smallest",)),
+    "third largest": Wording(("third largest", "third biggest")),
+    "third smallest": Wording(("third smallest",)),
     "leftmost": Wording(
         ("leftmost", "leftmost", "left most"),
         ("on the far left", "furthest to the left", "that is furthest left", "closest to the left edge"),
@@ -205,6 +267,14 @@ SUPERLATIVES: dict[str, Wording] = {
     ),
     "brightest": Wording(("brightest", "lightest"), ("that is the brightest", "that is brighter than the others")),
     "darkest": Wording(("darkest", "dimmest"), ("that is the darkest", "that is darker than the others")),
+    "appears first": _order_in_time("appears", "appearing", "first", "earlier than the others"),
+    "appears last": _order_in_time("appears", "appearing", "last", "after the others"),
+    "enters first": _order_in_time("enters", "entering", "first", "before the others", more=("that comes in first",)),
+    "enters last": _order_in_time("enters", "entering", "last", "after the others", more=("that comes in last",)),
+    "leaves first": _order_in_time("leaves", "leaving", "first", "before the others", more=("that goes out first",)),
+    "leaves last": _order_in_time("leaves", "leaving", "last", "after the others", more=("that goes out last",)),
+    "disappears first": _order_in_time("disappears", "disappearing", "first", "before the others"),
+    "disappears last": _order_in_time("disappears", "disappearing", "last", "after the others"),
     "fastest": Wording(
         ("fastest", "fastest", "quickest", "fastest moving"),
         ("that moves the fastest", "that is the fastest", "that moves the most"),
@@ -221,9 +291,47 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "right": ("to the right of", "right of", "that is right of", "on the right of", "that is to the right of"),
     "above": ("above", "that is above", "over", "higher than"),
     "below": ("below", "that is below", "under", "beneath", "lower than"),
-    "nearest": ("closest to", "nearest to", "that is closest to", "nearest"),
+    "nearest": (
+        "closest to",
+        "nearest to",
+        "that is closest to",
+        "nearest",
+        "closest to",
+        "nearest to",
+        "next to",
+        "near",
+    ),
+    "touches": ("that touches", "touching", "that is touching", "which touches"),
+    "bumps": (
+        "that bumps into",
+        "bumping into",
+        "that hits",
+        "which bumps into",
+        "that moves until touching",
+    ),
+    "bumped": ("that {} bumps into", "which {} bumps into", "hit by {}", "that {} hits", "that is hit by {}"),
+    "follows": (
+        "that follows",
+        "following",
+        "that is following",
+        "which follows",
+        "that chases",
+        "chasing",
+        "that moves behind",
+        "that moves along the same line behind",
+    ),
+    "followed": ("that {} follows", "that {} chases", "which {} follows", "that moves in front of {}"),
+    "overtakes": (
+        "that overtakes",
+        "overtaking",
+        "which overtakes",
+        "that passes",
+        "passing",
+        "that passes by",
+    ),
+    "overtaken": ("that {} overtakes", "that {} passes", "which {} overtakes"),
 }
-"""Words between an object and the object it is compared with."""
+"""Words between an object and the object it is compared with, which comes last or in the place of {}."""
 
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
     "any": (("object", "objects"), ("object", "objects"), ("thing", "things"), ("shape", "shapes"), ("one", "ones")),
@@ -239,6 +347,15 @@ NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
     "ring": (("ring", "ring" + "s"), ("ring", "rings"), ("donut", "donuts"), ("hoop", "hoops")),
     "star": (("star", "stars"),),
     "bar": (("bar", "bars"), ("bar", "bars"), ("stick", "sticks"), ("rectangle", "rectangles")),
+    "animal": (
+        ("animal", "animals"),
+        ("animal", "animals"),
+        ("mouse", "mice"),
+        ("mouse", "mice"),
+        ("object", "objects"),
+        ("thing", "things"),
+        ("one", "ones"),
+    ),
     "cell": (
         ("cell", "cells"),
         ("cell", "cells"),
@@ -344,19 +461,23 @@ def noun_phrase(rng: Random, phrase: Phrase, *, num_meant: int, shapes_present: 
     before, after = _arrange(rng, phrase)
     names = [name for name in NOUNS[phrase.noun] if not CONFUSABLE_NOUNS.get(name[0], frozenset()) & shapes_present]
     names = [
-        name for name in names if (name[0] != "one" or before) and (name[0] != "round thing" or "round" not in before)
+        name
+        for name in names
+        if (name[0] != "one" or before or after or phrase.other) and (name[0] != "round thing" or "round" not in before)
     ]
     singular, plural = rng.choice(names)
     if phrase.other is not None:
         link = rng.choice(RELATIONS[str(phrase.relation)])
         other = noun_phrase(rng, phrase.other, num_meant=1, shapes_present=shapes_present)
-        after.append(f"{link} {other if other.startswith(('the ', 'a ', 'an ')) else 'the ' + other}")
+        other = other if other.startswith(("the ", "a ", "an ")) else f"the {other}"
+        after.append(link.format(other) if "{}" in link else f"{link} {other}")
         if phrase.plural:
             after[-1] = after[-1].replace("that is ", "that are ", 1)
     if not phrase.plural:
         article = (
             "the" if phrase.superlative or phrase.relation else rng.choices(("the", "a", ""), (0.76, 0.09, 0.15))[0]
         )
+        article = "the" if singular == "one" and article == "a" else article
         article = "an" if article == "a" and [*before, singular][0][0] in "aeiou" else article
         article = "" if phrase.superlative and rng.random() < 0.12 else article
         return " ".join(part for part in (article, *before, singular, *after) if part)
@@ -365,8 +486,9 @@ def noun_phrase(rng: Random, phrase: Phrase, *, num_meant: int, shapes_present: 
 
 def say_plainly(phrase: Phrase) -> str:
     """Put a phrase without relation into the plainest words, always the same: "the red circle"."""
-    before = [SUPERLATIVES[phrase.superlative].adjectives[0]] if phrase.superlative else []
-    after = []
+    order = SUPERLATIVES[phrase.superlative] if phrase.superlative else Wording()
+    before = list(order.adjectives[:1])
+    after = [] if order.adjectives else list(order.clauses[:1])
     for fact in sorted(phrase.facts, key=lambda fact: _ORDER[fact.split(":")[0]]):
         wording = FACTS[fact]
         clauses = wording.plural_clauses if phrase.plural else wording.clauses
@@ -381,7 +503,7 @@ def _plural_phrase(
     rng: Random, before: list[str], singular: str, plural: str, after: list[str], num_meant: int, phrase: Phrase
 ) -> str:
     if (
-        phrase.noun in ("any", "cell")
+        phrase.noun in ("any", "cell", "animal")
         and not before
         and len(phrase.facts) == 1
         and not phrase.other
@@ -394,7 +516,7 @@ def _plural_phrase(
     )
     if not after and rng.random() < 0.15 and singular != "one":
         return " ".join([rng.choice(("every", "each")), *before, singular])
-    if plural == "ones" or not (before or after or phrase.noun not in ("any", "cell")):
+    if plural == "ones" or not (before or after or phrase.noun not in ("any", "cell", "animal")):
         articles = ["all the", "the"] if plural == "ones" else ["all", "all the"]
     return " ".join(part for part in (rng.choice(articles), *before, plural, *after) if part)
 
@@ -404,7 +526,7 @@ def _arrange(rng: Random, phrase: Phrase) -> tuple[list[str], list[str]]:
     after: list[str] = []
     if phrase.superlative:
         wording = SUPERLATIVES[phrase.superlative]
-        if wording.clauses and rng.random() < 0.35:
+        if not wording.adjectives or (wording.clauses and rng.random() < 0.35):
             after.append(rng.choice(wording.clauses))
         else:
             before.append(rng.choice(wording.adjectives))
@@ -429,7 +551,7 @@ def vocabulary() -> tuple[str, ...]:
     texts: list[str] = [*_LEADS, *_TAILS, *_QUESTIONS, *_ARTICLES]
     for wording in (*FACTS.values(), *SUPERLATIVES.values()):
         texts += [*wording.adjectives, *wording.clauses, *wording.plural_clauses]
-    texts += [link for links in RELATIONS.values() for link in links]
+    texts += [link.replace("{}", "") for links in RELATIONS.values() for link in links]
     texts += [name for names in NOUNS.values() for pair in names for name in pair]
     return tuple(sorted({word for text in [*texts, "that are"] for word in text.split()}))
 

@@ -1,6 +1,8 @@
 """One forward pass of each kind of lesson.
 
-Shape legend: B clips, T frames, S side of the square input, C channels, N ST tokens.
+Shape legend: B clips or scenes, X queries, Y their decoded frames (query-major), T frames, S side of the square
+input, C channels, H W cells, N ST tokens, V visual tokens, D width of the language model, R rows of the expanded
+prompt, W words.
 """
 
 from __future__ import annotations
@@ -9,134 +11,233 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from napari_virst.model.memory import ObjectMemory
+from napari_virst.training.auxiliary import classes_of, owner_cells
 from napari_virst.training.losses import LossWeights, segmentation_loss
+from napari_virst.training.seeing import SeenClips, see_clips, see_nothing
+from napari_virst.training.speaking import answer_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from napari_virst.model.processing import VirstProcessor
     from napari_virst.model.readout import ImageFeatures
     from napari_virst.model.segmenter import Decoded, Segmenter
-    from napari_virst.model.virst import VirstModel
-    from napari_virst.training.scenes import SceneBatch
+    from napari_virst.model.virst import Grounding, VirstModel
+    from napari_virst.training.auxiliary import Auxiliary
+    from napari_virst.training.lessons import AskedLesson, FollowLesson
+
+Loss = tuple["Tensor", dict[str, float]]
+"""The scalar to minimise, and its terms as plain numbers for the log."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A batch ready for the model."""
+class Heard:
+    """What the language side makes of a lesson."""
 
-    pixels_BT3SS: Tensor
-    """Normalised frames, float32."""
-    masks_BTSS: Tensor
-    """True masks, float 0 or 1."""
-    queries: tuple[str, ...]
+    lesson: AskedLesson
+    shown: tuple[int, ...]
+    """The segmentation frames."""
+    maps_BTCHW: Tensor
+    """Coarse maps of the segmentation frames."""
+    seen: SeenClips
+    grounding: Grounding
+    ids_XL: Tensor
+    attention_mask_XL: Tensor
+    places: tuple[int, ...]
+    """Which of the segmentation frames are decoded."""
 
+    @property
+    def prompts_YNC(self) -> Tensor:
+        """ST prompts of every query's decoded frames."""
+        return self.grounding.prompts_BNTC[:, :, list(self.places)].transpose(1, 2).flatten(0, 1)
 
-def prepare(batch: SceneBatch, processor: VirstProcessor) -> Lesson:
-    """Normalise the frames of a batch of scenes."""
-    return Lesson(processor.normalise(batch.frames.float() / 255), batch.masks.float(), batch.queries)
+    @property
+    def target_YSS(self) -> Tensor:
+        """True masks of every query's decoded frames."""
+        return self.lesson.masks_XTSS[:, [self.shown[place] for place in self.places]].flatten(0, 1)
 
-
-def _encode_time_major(segmenter: Segmenter, pixels_BT3SS: Tensor) -> ImageFeatures:
-    """Encode all frames at once; rows t·B … t·B + B - 1 are frame t."""
-    return segmenter.encode(pixels_BT3SS.transpose(0, 1).flatten(0, 1))
+    def rows_Y(self, num_frames: int, frames: Sequence[int]) -> Tensor:
+        """Rows, in features of ``num_frames`` per scene, of ``frames`` of every query's scene."""
+        asked_X = self.lesson.scene_of_X
+        frames_T = torch.tensor(list(frames), device=asked_X.device)
+        return (asked_X[:, None] * num_frames + frames_T).flatten()
 
 
 def ground_step(
     model: VirstModel,
     processor: VirstProcessor,
-    lesson: Lesson,
+    lesson: AskedLesson,
     weights: LossWeights,
+    auxiliary: Auxiliary,
     *,
     segmentation_frames: tuple[int, ...],
-    alignment: Alignment,
-    hide_video_B: Tensor | None = None,
+    decoded_places: tuple[int, ...] | None = None,
+    show_video: bool = True,
     freeze_encoder: bool = False,
-) -> tuple[Tensor, dict[str, float]]:
+    head_WD: Tensor | None = None,
+) -> Loss:
     """Language to masks: segmentation frames are decoded as model anchors from their ST prompts.
 
-    The language side sees all frames, the segmenter only ``segmentation_frames`` of them, as at inference. Where
-    ``hide_video_B`` (B,) bool says so the visual tokens are blanked, so that words must be heard: at first what varies
-    between videos is far louder than what varies between queries, and the prompter learns to ignore both.
-    ``freeze_encoder`` is the published first stage: language learns to speak to image features as they are.
+    The language side sees all frames, the prompter only ``segmentation_frames`` of them, as at inference; of these, the
+    ones at ``decoded_places`` are decoded, all where left out. Every frame is encoded once for all queries of its
+    scene. Without ``show_video`` the visual tokens are blanked, so that words
+    must be heard: at first what varies between videos is far louder than what varies between queries, and the prompter
+    learns to ignore both. With ``freeze_encoder`` language learns to speak to image features as they are.
     """
-    batch, num_frames = len(lesson.queries), len(segmentation_frames)
-    with torch.set_grad_enabled(not freeze_encoder):
-        features = _encode_time_major(model.segmenter, lesson.pixels_BT3SS[:, list(segmentation_frames)])
-    maps_BTCHW = features.coarse_BCHW.unflatten(0, (num_frames, batch)).transpose(0, 1)
-    tokens = processor.text_ids(lesson.queries)
-    visual_BVD = _visual_tokens(model, lesson.pixels_BT3SS, hide_video_B)
-    grounding = model.ground(visual_BVD, tokens.input_ids, tokens.attention_mask, maps_BTCHW)
-    prompts_XNC = grounding.prompts_BNTC.permute(2, 0, 1, 3).flatten(0, 1)
-    target_XSS = lesson.masks_BTSS[:, list(segmentation_frames)].transpose(0, 1).flatten(0, 1)
-    decoded = model.segmenter.decode_prompted(features, prompts_XNC)
-    loss, terms = segmentation_loss(decoded, target_XSS, weights)
-    aligned = alignment(prompts_XNC, features.coarse_BCHW, target_XSS)
-    return loss + weights.alignment * aligned, {**terms, "alignment": aligned.item()}
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_encoder):
+        features = model.segmenter.encode(lesson.pixels_BT3SS[:, list(segmentation_frames)].flatten(0, 1))
+    maps_BTCHW = features.coarse_BCHW.unflatten(0, (-1, len(segmentation_frames)))
+    heard = listen(
+        model, processor, lesson, maps_BTCHW, segmentation_frames, show_video=show_video, places=decoded_places
+    )
+    asked_features = features[heard.rows_Y(len(segmentation_frames), heard.places)]
+    decoded = model.segmenter.decode_prompted(asked_features, heard.prompts_YNC)
+    loss, terms = segmentation_loss(decoded, heard.target_YSS, weights)
+    return _with_language_losses(loss, terms, model, processor, heard, weights, auxiliary, head_WD)
 
 
-def _visual_tokens(model: VirstModel, pixels_BT3SS: Tensor, hide_B: Tensor | None) -> Tensor:
-    """Encode the clips that are shown; the others get zeros, and cost nothing."""
-    if hide_B is None or not bool(hide_B.any()):
-        return model.encode_clips(pixels_BT3SS)
-    if bool(hide_B.all()):
-        return pixels_BT3SS.new_zeros(len(hide_B), 1, model.config.text_config.hidden_size)
-    shown_XVD = model.encode_clips(pixels_BT3SS[~hide_B])
-    visual_BVD = shown_XVD.new_zeros(len(hide_B), *shown_XVD.shape[1:])
-    visual_BVD[~hide_B] = shown_XVD
-    return visual_BVD
-
-
-class Alignment(nn.Module):
-    """A short path from language to pixels, for training only.
-
-    Does a ST prompt point at the cells of its object? Without it the only gradient to the language side passes the
-    whole mask decoder, which is untrained too at first.
-    """
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.prompt = nn.Linear(num_channels, num_channels)
-        self.cell = nn.Conv2d(num_channels, num_channels, 1)
-        self.bias = nn.Parameter(torch.tensor(-2.0))
-
-    def forward(self, prompts_BNC: Tensor, maps_BCHW: Tensor, target_BSS: Tensor) -> Tensor:
-        """Return the binary cross-entropy of cells against the true mask's share of each cell."""
-        share_BHW = F.adaptive_avg_pool2d(target_BSS[:, None], (maps_BCHW.shape[-2], maps_BCHW.shape[-1]))[:, 0]
-        point_BC = self.prompt(prompts_BNC.mean(1))
-        cells_BCHW = self.cell(maps_BCHW)
-        logits_BHW = torch.einsum("bc,bchw->bhw", point_BC, cells_BCHW) / cells_BCHW.shape[1] ** 0.5 + self.bias
-        # Objects cover a few percent of the cells; without the weight "nowhere" is a good answer.
-        return F.binary_cross_entropy_with_logits(logits_BHW, share_BHW, pos_weight=logits_BHW.new_tensor(5.0))
+def propagate_step(
+    model: VirstModel,
+    processor: VirstProcessor,
+    lesson: AskedLesson,
+    weights: LossWeights,
+    auxiliary: Auxiliary,
+    *,
+    segmentation_frames: tuple[int, ...],
+    max_anchors: int = 3,
+    num_fifo_frames: int = 2,
+    head_WD: Tensor | None = None,
+) -> Loss:
+    """Language to masks to masks: segmentation frames become anchors, all other frames are followed from them."""
+    batch, num_frames = lesson.pixels_BT3SS.shape[:2]
+    features = model.segmenter.encode(lesson.pixels_BT3SS.flatten(0, 1))
+    maps_BTCHW = features.coarse_BCHW.unflatten(0, (batch, num_frames))[:, list(segmentation_frames)]
+    heard = listen(model, processor, lesson, maps_BTCHW, segmentation_frames)
+    frames = [features[heard.rows_Y(num_frames, [t])] for t in range(num_frames)]
+    memory = ObjectMemory(num_frames, max_anchors=max_anchors, num_fifo_frames=num_fifo_frames)
+    answers: dict[int, Decoded] = {}
+    for place, t in enumerate(segmentation_frames):
+        answers[t] = model.segmenter.decode_prompted(frames[t], heard.grounding.prompts_BNTC[:, :, place])
+        memory.add_anchor(t, model.segmenter.remember(frames[t], answers[t]))
+    answers |= _follow_in_order(model.segmenter, frames, memory)
+    loss, terms = _mean_loss(answers, lesson.masks_XTSS, weights)
+    return _with_language_losses(loss, terms, model, processor, heard, weights, auxiliary, head_WD)
 
 
 def follow_step(
-    model: VirstModel, lesson: Lesson, weights: LossWeights, *, max_anchors: int = 3, num_fifo_frames: int = 2
-) -> tuple[Tensor, dict[str, float]]:
-    """Mask to masks: the first frame's true mask is a user anchor, the others are followed in order."""
-    decoded = follow(model.segmenter, lesson, max_anchors=max_anchors, num_fifo_frames=num_fifo_frames)
-    losses = [segmentation_loss(answer, lesson.masks_BTSS[:, t], weights) for t, answer in decoded.items()]
-    terms = {name: sum(t[name] for _, t in losses) / len(losses) for name in losses[0][1]}
-    return torch.stack([loss for loss, _ in losses]).mean(), terms
+    model: VirstModel, lesson: FollowLesson, weights: LossWeights, *, max_anchors: int = 3, num_fifo_frames: int = 2
+) -> Loss:
+    """Mask to masks: given frames are user anchors, the others are followed in order."""
+    answers = follow(model.segmenter, lesson, max_anchors=max_anchors, num_fifo_frames=num_fifo_frames)
+    return _mean_loss(answers, lesson.masks_BTSS, weights)
 
 
 def follow(
-    segmenter: Segmenter, lesson: Lesson, *, max_anchors: int = 3, num_fifo_frames: int = 2
+    segmenter: Segmenter, lesson: FollowLesson, *, max_anchors: int = 3, num_fifo_frames: int = 2
 ) -> dict[int, Decoded]:
-    """Follow the true mask of frame 0 through the clip; the model's own answers go into memory."""
+    """Follow what is given through the clip; the model's own answers go into memory.
+
+    All given masks are remembered before the first frame is followed, as when a person has corrected and runs again.
+    """
     batch, num_frames = lesson.pixels_BT3SS.shape[:2]
-    all_features = _encode_time_major(segmenter, lesson.pixels_BT3SS)
-    frames = [all_features[slice(t * batch, (t + 1) * batch)] for t in range(num_frames)]
+    features = segmenter.encode(lesson.pixels_BT3SS.transpose(0, 1).flatten(0, 1))
+    frames = [features[slice(t * batch, (t + 1) * batch)] for t in range(num_frames)]
     memory = ObjectMemory(num_frames, max_anchors=max_anchors, num_fifo_frames=num_fifo_frames)
-    given = segmenter.decode_given(frames[0], lesson.masks_BTSS[:, :1])
-    memory.add_anchor(0, segmenter.remember(frames[0], given), is_user=True)
+    for place, t in enumerate(lesson.given.frames):
+        given = segmenter.decode_given(frames[t], lesson.given.masks_BGSS[:, place, None])
+        memory.add_anchor(t, segmenter.remember(frames[t], given), is_user=True)
+    return _follow_in_order(segmenter, frames, memory)
+
+
+def listen(
+    model: VirstModel,
+    processor: VirstProcessor,
+    lesson: AskedLesson,
+    maps_BTCHW: Tensor,
+    shown: tuple[int, ...],
+    *,
+    show_video: bool = True,
+    places: tuple[int, ...] | None = None,
+) -> Heard:
+    """Let the language side look at a lesson and read its queries; ``maps_BTCHW`` are of the frames ``shown``."""
+    seen = see_clips(model, lesson) if show_video else see_nothing(model, lesson)
+    tokens = processor.text_ids(lesson.queries).to(lesson.pixels_BT3SS.device)
+    asked_X = lesson.scene_of_X
+    grounding = model.ground(seen.visual_BVD[asked_X], tokens.input_ids, tokens.attention_mask, maps_BTCHW[asked_X])
+    decoded = tuple(range(len(shown))) if places is None else places
+    return Heard(lesson, shown, maps_BTCHW, seen, grounding, tokens.input_ids, tokens.attention_mask, decoded)
+
+
+def _follow_in_order(segmenter: Segmenter, frames: Sequence[ImageFeatures], memory: ObjectMemory) -> dict[int, Decoded]:
+    """Decode every frame that is no anchor from memory."""
+    anchors = frozenset(memory.anchor_frames)
     answers = {}
-    for t in range(1, num_frames):
+    for t in range(len(frames)):
+        if t in anchors:
+            continue
         answers[t] = segmenter.decode_tracked(frames[t], memory.view(t))
-        if t + 1 < num_frames:
+        if t + 1 < len(frames):
             memory.add_tracked(t, segmenter.remember(frames[t], answers[t]))
     return answers
+
+
+def _mean_loss(answers: dict[int, Decoded], masks_BTSS: Tensor, weights: LossWeights) -> Loss:
+    losses = [segmentation_loss(answer, masks_BTSS[:, t], weights) for t, answer in answers.items()]
+    terms = {name: sum(terms[name] for _, terms in losses) / len(losses) for name in losses[0][1]}
+    return torch.stack([loss for loss, _ in losses]).mean(), terms
+
+
+def _with_language_losses(
+    loss: Tensor,
+    terms: dict[str, float],
+    model: VirstModel,
+    processor: VirstProcessor,
+    heard: Heard,
+    weights: LossWeights,
+    auxiliary: Auxiliary,
+    head_WD: Tensor | None,
+) -> Loss:
+    """Add what is asked of the language side alone."""
+    extra: dict[str, Tensor] = {}
+    if weights.alignment:
+        maps_YCHW = heard.maps_BTCHW[heard.lesson.scene_of_X][:, list(heard.places)].flatten(0, 1)
+        extra["alignment"] = weights.alignment * auxiliary.alignment(heard.prompts_YNC, maps_YCHW, heard.target_YSS)
+    if weights.topics:
+        extra["topics"] = weights.topics * _picture_topics(auxiliary, heard)
+        if heard.seen.is_video:
+            extra["video_topics"] = weights.topics * heard.seen.topics_loss(auxiliary, heard.lesson)
+    if weights.pointing and heard.seen.is_video:
+        visual_XVD = heard.seen.visual_BVD[heard.lesson.scene_of_X]
+        shares_XV = heard.seen.shares(heard.lesson)
+        extra["pointing"] = weights.pointing * auxiliary.pointing(heard.grounding.hidden_BND, visual_XVD, shares_XV)
+    if weights.sentence:
+        extra["sentence"] = weights.sentence * _sentence_loss(auxiliary, heard)
+    if weights.token:
+        head = model.language.model.embed_tokens.weight if head_WD is None else head_WD
+        rows_XRD = heard.grounding.rows_BRD
+        extra["token"] = weights.token * answer_loss(processor, heard.ids_XL, heard.attention_mask_XL, rows_XRD, head)
+    total = torch.stack([loss, *extra.values()]).sum()
+    return total, {**terms, **{name: value.item() for name, value in extra.items()}}
+
+
+def _picture_topics(auxiliary: Auxiliary, heard: Heard) -> Tensor:
+    """Read facts off the segmenter's maps."""
+    owners = owner_cells(heard.lesson.owners_BTSS[:, list(heard.shown)].flatten(0, 1), heard.maps_BTCHW.shape[-1])
+    classes = classes_of(owners.unflatten(0, heard.maps_BTCHW.shape[:2]), heard.lesson.facts_BOK)
+    cells_PC = heard.maps_BTCHW.permute(0, 1, 3, 4, 2).flatten(0, 3)
+    loss: Tensor = auxiliary.picture_topics(cells_PC, classes.flatten(0, 3))
+    return loss
+
+
+def _sentence_loss(auxiliary: Auxiliary, heard: Heard) -> Tensor:
+    """Read what a query says off the hidden states of the ST tokens, where it is known what it says."""
+    is_known_X = heard.lesson.atoms_XA[:, 0] >= 0
+    hidden_BND = heard.grounding.hidden_BND
+    if not bool(is_known_X.any()):
+        return hidden_BND.sum() * 0
+    loss: Tensor = auxiliary.sentence(hidden_BND[is_known_X], heard.lesson.atoms_XA[is_known_X])
+    return loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fixtures.benchmarks import NUM_FRAMES, draw_video, write_clip, write_mevis
+from fixtures.benchmarks import NUM_FRAMES, draw_video, write_clip, write_mevis, write_revos
 from fixtures.segmenter import DiscSegmenter
 from PIL import Image
 from typer.testing import CliRunner
@@ -53,6 +53,14 @@ def test_split_without_truth_says_what_to_hand_in(segmenter, tmp_path):
     folder = write_mevis(tmp_path / "mevis", "valid")
     result = evaluate("rvos", folder, "--dataset", "mevis", "-o", tmp_path / "out")
     assert "hand in" in result.stderr
+
+
+def test_robustness_of_revos_has_a_column(segmenter, tmp_path):
+    pytest.importorskip("pycocotools")
+    result = evaluate("rvos", write_revos(tmp_path / "revos"), "--dataset", "revos", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    row = next(line for line in result.stdout.splitlines() if "hallucination" in line)
+    assert row.replace("│", " ").split() == ["hallucination", "0.000", "0.000", "0.000", "0.000", "1"]
 
 
 def test_unknown_benchmark_is_explained(tmp_path):

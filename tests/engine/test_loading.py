@@ -42,8 +42,8 @@ def test_dtype_is_applied(tiny_model_folder):
         ({"dtype": "int4"}, "dtype must be auto"),
         ({"quantization": "4bit"}, "must be on a CUDA device"),
         ({"quantization": "3bit"}, '"8bit" or "4bit"'),
-        ({"quantization": "8bit", "device": CUDA}, "pip install bitsandbytes"),
-        ({"offload": True}, "pip install accelerate"),
+        ({"quantization": "8bit", "device": CUDA}, r"must have bitsandbytes.*napari-virst\[full\]"),
+        ({"offload": True}, r"must have accelerate.*napari-virst\[full\]"),
     ],
     ids=["dtype", "quantized-on-cpu", "bits", "no-bitsandbytes", "no-accelerate"],
 )

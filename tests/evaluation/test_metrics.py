@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from napari_virst.errors import MaskError
-from napari_virst.evaluation.metrics import contour_accuracy, region_similarity, score_frames
+from napari_virst.evaluation.metrics import contour_accuracy, region_similarity, robustness, score_frames
 
 
 def square(y: int, x: int, side: int, size: int = 40) -> np.ndarray:
@@ -134,3 +134,30 @@ def test_no_frames_have_no_score():
 def test_masks_of_two_sizes_are_refused():
     with pytest.raises(MaskError, match="one size"):
         region_similarity(EMPTY, np.zeros((3, 3), bool))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "foreground", "expected"),
+    [
+        (square(0, 0, 10), square(0, 0, 10), square(0, 0, 20), 1.0),
+        (square(0, 0, 10), square(0, 5, 10), square(0, 0, 20), 1 - 50 / 400),
+        (square(0, 0, 10), EMPTY, square(0, 0, 20), 1 - 100 / 400),
+        (square(0, 0, 20), EMPTY, square(0, 0, 10), 0.0),
+        (EMPTY, square(0, 0, 10), square(0, 0, 10), 1.0),
+        (EMPTY, EMPTY, EMPTY, 1.0),
+        (square(0, 0, 10), EMPTY, EMPTY, 0.0),
+    ],
+    ids=["right", "half-shifted", "hallucinated", "more-than-all", "missed", "nothing-there", "nothing-to-compare"],
+)
+def test_robustness(predicted, truth, foreground, expected):
+    assert robustness(predicted, truth, foreground) == pytest.approx(expected, abs=1e-6)
+
+
+@settings(deadline=None)
+@given(arrays(bool, (3, 6, 7)))
+def test_robustness_is_a_share_and_falls_with_every_wrong_pixel(masks):
+    predicted, truth, foreground = masks
+    whole = robustness(predicted, truth, foreground)
+    assert 0 <= whole <= 1
+    assert robustness(predicted & truth, truth, foreground) == 1
+    assert robustness(predicted | ~truth, truth, foreground) <= whole

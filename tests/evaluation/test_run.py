@@ -139,6 +139,32 @@ def test_revos_leaves_hallucinations_out_of_the_mean_and_tells_empty_answers(seg
     assert summary["groups"]["hallucination"]["empty_answers"] == 0
 
 
+def test_revos_tells_robustness_of_every_group(segmenter, tmp_path, results):
+    dataset = open_dataset(write_revos(tmp_path / "revos"), "revos")
+    referring, reasoning, hallucination = run(segmenter, dataset, results)
+    # The double finds the disc on all five frames; on frame 2 its annotation is missing, so that all it says is wrong,
+    # and there is no other object to compare with. Nothing is referred to by the last.
+    assert referring.r == reasoning.r == pytest.approx(4 / 5)
+    assert hallucination.r == 0
+    summary = summarise(dataset, [referring, reasoning, hallucination])
+    assert summary["overall"]["r"] == pytest.approx(4 / 5)
+    assert summary["groups"]["hallucination"]["r"] == 0
+
+
+def test_other_benchmarks_have_no_robustness(segmenter, mevis, results):
+    scores = run(segmenter, mevis, results)
+    assert {score.r for score in scores} == {None}
+    assert "r" not in summarise(mevis, scores)["overall"]
+
+
+def test_scores_of_before_robustness_was_measured_still_count(segmenter, mevis, results):
+    run(segmenter, mevis, results)
+    lines = results.path / "scores.jsonl"
+    older = [{k: v for k, v in json.loads(line).items() if k != "r"} for line in lines.read_text().splitlines()]
+    lines.write_text("".join(json.dumps(entry) + "\n" for entry in older))
+    assert results.pending(mevis.expressions) == []
+
+
 def test_split_without_truth_has_images_but_no_scores(segmenter, tmp_path, results):
     dataset = open_dataset(write_mevis(tmp_path / "hidden", "valid"), "mevis")
     scores = run(segmenter, dataset, results)

@@ -14,7 +14,7 @@ from fixtures.benchmarks import (
     write_mevis,
     write_revos,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -25,6 +25,7 @@ from napari_virst.io.datasets import decode_run_lengths, frame_names, open_datas
 pytest.importorskip("pycocotools")
 
 
+@settings(deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_run_lengths_decode_to_the_mask_they_were_made_from(mask):
     np.testing.assert_array_equal(decode_run_lengths(run_lengths(mask), mask.shape), mask)

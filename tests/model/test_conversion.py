@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -13,7 +14,7 @@ from napari_virst.errors import CheckpointError
 from napari_virst.model.checkpoint import PEFT_PREFIX, merge_lora, normalise, rename
 from napari_virst.model.config import VirstConfig
 from napari_virst.model.conversion import plan_conversion
-from napari_virst.model.published_config import PublishedSizes
+from napari_virst.model.published_config import PublishedSizes, lora_scaling
 from napari_virst.model.tensor_files import StoredTensor, TensorSource, open_base, open_checkpoint, open_sam2
 from napari_virst.model.virst import VirstModel
 
@@ -199,3 +200,34 @@ def test_fixed_tables_stay_float32():
 def test_checkpoint_files_are_read_as_the_plan_says(tmp_path, expected):
     path = save_checkpoint(tmp_path / "whole.pt")
     assert_same(plan_conversion([open_checkpoint(path)], SIZES, torch.float32), expected)
+
+
+def sizes_with(**lora):
+    content = json.loads(CONFIG.read_text())
+    content["lora"] |= lora
+    return PublishedSizes(SIZES.config, lora_scaling(content["lora"]), content["lora"]["r"])
+
+
+def with_rank(rank, factor):
+    """The same product of LoRA matrices: zero rows up to another rank, B times a power of two."""
+    state = {}
+    for name, value in published_state().items():
+        if ".lora_" in name:
+            missing = rank - value.shape[0 if ".lora_A." in name else 1]
+            pad = (0, 0, 0, missing) if ".lora_A." in name else (0, missing)
+            value = torch.nn.functional.pad(value, pad) * (1 if ".lora_A." in name else factor)
+        state[name] = value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("rank", "alpha", "factor"), [(12, 6, 1.0), (16, 4, 2.0), (32, 64, 0.25)], ids=["padded", "lower", "higher"]
+)
+def test_rank_and_scale_of_lora_are_those_of_the_given_sizes(expected, rank, alpha, factor):
+    """scale = alpha / rank, whatever the rank; with the matrices made to fit, the merged weights are the same."""
+    assert_same(plan(with_rank(rank, factor), sizes_with(r=rank, alpha=alpha)), expected)
+
+
+def test_rank_other_than_that_of_the_sizes_is_refused():
+    with pytest.raises(CheckpointError, match="has rank 12, not 8"):
+        plan(with_rank(12, 1.0))

@@ -1,118 +1,262 @@
 from __future__ import annotations
 
+import csv
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from fixtures.learners import build_tiny, tiny_recipe
 
-from napari_virst.model.processing import VirstProcessor
-from napari_virst.model.segmenter import Decoded
-from napari_virst.training.loop import Phase, Recipe, Trainer
-from napari_virst.training.losses import LossWeights, segmentation_loss
-from napari_virst.training.recipes import build_compact, open_run, smoke
+from napari_virst.errors import CheckpointError
+from napari_virst.training.logs import COLUMNS
+from napari_virst.training.loop import Trainer
 
+if TYPE_CHECKING:
+    from napari_virst.training.phases import Recipe
 
-def tiny_recipe(num_steps: int) -> Recipe:
-    phase = Phase(
-        num_steps=num_steps,
-        mix={"ground": 0.5, "follow": 0.5},
-        num_frames={"ground": 4, "follow": 2},
-        batch_size={"ground": 1, "follow": 1},
-        size=32,
-        kinds=("colour",),
-    )
-    return Recipe("tiny", (phase,), num_warmup_steps=1, num_decay_steps=1, checkpoint_every_steps=100)
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def tiny_trainer(tmp_path):
-    from fixtures.models import build_tiny
+    torch.set_num_threads(1)
 
-    def make(num_steps: int, folder: str = "run") -> Trainer:
-        return Trainer(*build_tiny(), tiny_recipe(num_steps), tmp_path / folder)
+    def make(recipe: Recipe, folder: str = "run", **options) -> Trainer:
+        return Trainer(*build_tiny(), recipe, tmp_path / folder, **options)
 
     return make
 
 
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny_trainer):
-    torch.set_num_threads(1)
-    unbroken = tiny_trainer(6, "unbroken")
+def assert_same_weights(first: Trainer, second: Trainer):
+    pairs = (first.model, second.model), (first.auxiliary, second.auxiliary), (first.average, second.average)
+    for one, other in pairs:
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("num_accumulated", [1, 2], ids=["one-lesson-per-step", "two-lessons-per-step"])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny_trainer, num_accumulated):
+    recipe = tiny_recipe(6, num_accumulated=num_accumulated)
+    unbroken = tiny_trainer(recipe, "unbroken")
     unbroken.train()
-    first = tiny_trainer(6, "broken")
+    first = tiny_trainer(recipe, "broken")
     first.train(should_stop=lambda: first.step == 3)
-    second = tiny_trainer(6, "broken")
+    second = tiny_trainer(recipe, "broken")
     assert second.resume()
     assert second.step == 3
     second.train()
-    for name, value in unbroken.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
-    for name, value in unbroken.average.state_dict().items():
-        assert torch.equal(value, second.average.state_dict()[name]), name
+    assert_same_weights(unbroken, second)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.append({tests!r})
+import torch
+from fixtures.learners import build_tiny, tiny_recipe
+from napari_virst.training.loop import Trainer
+torch.set_num_threads(1)
+trainer = Trainer(*build_tiny(), tiny_recipe(6, num_accumulated=2, checkpoint_every_steps=2, log_every_steps=1),
+                  Path({out!r}))
+trainer.train(lambda: trainer.step == 5 and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_run_killed_between_checkpoints_goes_on_bit_for_bit(tiny_trainer, tmp_path):
+    script = KILLED.format(tests=str(TESTS), out=str(tmp_path / "killed"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    recipe = tiny_recipe(6, num_accumulated=2, checkpoint_every_steps=2, log_every_steps=1)
+    (tmp_path / "killed" / "state.tmp").write_bytes(b"half a checkpoint")
+    second = tiny_trainer(recipe, "killed")
+    assert second.resume()
+    assert second.step == 4
+    second.train()
+    unbroken = tiny_trainer(recipe, "unbroken")
+    unbroken.train()
+    assert_same_weights(unbroken, second)
+    assert losses(unbroken) == losses(second)
+
+
+def losses(trainer: Trainer):
+    return [(row["step"], row["lesson"], row["loss"]) for row in trainer.metrics.read()]
 
 
 def test_nothing_to_resume_is_said(tiny_trainer):
-    assert not tiny_trainer(1).resume()
+    assert not tiny_trainer(tiny_recipe(1)).resume()
 
 
-def test_rate_warms_up_stays_and_decays():
-    recipe = replace(smoke(), num_warmup_steps=4, num_decay_steps=2, learning_rate=1.0)
-    rates = [recipe.rate_at(step) for step in range(recipe.num_steps)]
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4:7] == [1.0, 1.0, 1.0]
-    assert rates[-1] == pytest.approx(0.5)
+def test_another_recipes_run_is_not_resumed(tiny_trainer):
+    tiny_trainer(tiny_recipe(1)).save()
+    with pytest.raises(CheckpointError, match="its own recipe, tiny; got other"):
+        tiny_trainer(tiny_recipe(1, name="other")).resume()
 
 
-def test_phases_follow_each_other():
-    recipe = Recipe("two", (tiny_recipe(3).phases[0], replace(tiny_recipe(2).phases[0], size=64)))
-    assert [recipe.phase_of(step).size for step in range(6)] == [32, 32, 32, 64, 64, 64]
-
-
-def decoded(candidates, iou=None, score=5.0):
-    batch, num = candidates.shape[:2]
-    iou = torch.full((batch, num), 0.5) if iou is None else iou
-    return Decoded(candidates[:, :1], candidates, iou, torch.full((batch,), score), None)
-
-
-def test_loss_is_small_for_the_truth_and_large_for_its_opposite():
-    target = torch.zeros(2, 16, 16)
-    target[:, 4:12, 4:12] = 1
-    small = torch.nn.functional.avg_pool2d(target[:, None], 4) * 20 - 10
-    right, _ = segmentation_loss(decoded(small.expand(-1, 3, -1, -1)), target, LossWeights())
-    wrong, _ = segmentation_loss(decoded(-small.expand(-1, 3, -1, -1)), target, LossWeights())
-    assert right < 0.2 < 5 < wrong
-
-
-def test_one_wrong_candidate_costs_less_than_three():
-    target = torch.zeros(1, 16, 16)
-    target[:, 4:12, 4:12] = 1
-    right = torch.nn.functional.avg_pool2d(target[:, None], 4) * 20 - 10
-    one, _ = segmentation_loss(decoded(torch.cat([right, right, -right], 1)), target, LossWeights())
-    all_, _ = segmentation_loss(decoded(torch.cat([-right, -right, -right], 1)), target, LossWeights())
-    assert one < 0.5 * all_
-
-
-def test_absence_is_learned_by_the_presence_term():
-    target = torch.zeros(1, 16, 16)
-    empty = torch.full((1, 3, 4, 4), -10.0)
-    sure, _ = segmentation_loss(decoded(empty, score=-8.0), target, LossWeights())
-    fooled, _ = segmentation_loss(decoded(empty, score=8.0), target, LossWeights())
-    assert sure < 0.01 < fooled
-
-
-def test_smoke_recipe_runs_and_exports_a_model_that_loads(tmp_path):
-    from napari_virst.engine.loading import load_model
-
-    trainer = open_run(replace(smoke(), phases=(replace(smoke().phases[0], num_steps=2),)), tmp_path / "run")
+def test_a_state_without_todays_auxiliary_tasks_is_resumed_without_its_optimiser(tiny_trainer):
+    trainer = tiny_trainer(tiny_recipe(2))
     trainer.train()
-    trainer.export(tmp_path / "model")
-    model, processor, _ = load_model(tmp_path / "model")
-    weight = trainer.average.module.state_dict()["prompter.seg_proj.weight"]
-    torch.testing.assert_close(model.state_dict()["prompter.seg_proj.weight"], weight.half().float())
-    assert processor.unknown_words("the red giraffe") == ("giraffe",)
+    path = trainer.out_dir / "state.pt"
+    state = torch.load(path, weights_only=True)
+    state["auxiliary"] = {name: value for name, value in state["auxiliary"].items() if "pointing" not in name}
+    del state["recipe"]
+    torch.save(state, path)
+    second = tiny_trainer(tiny_recipe(4))
+    assert second.resume()
+    assert_same_weights(replace_auxiliary(trainer, second), second)
+    second.train()
+    assert second.step == 4
 
 
-def test_compact_model_has_a_few_million_parameters_and_every_part():
-    model, processor = build_compact()
-    assert 4e6 < sum(p.numel() for p in model.parameters()) < 10e6
-    assert isinstance(processor, VirstProcessor)
-    assert model.config.st_fusion_config.num_st_tokens == 10
+def replace_auxiliary(old: Trainer, new: Trainer) -> Trainer:
+    old.auxiliary.pointing.load_state_dict(new.auxiliary.pointing.state_dict())
+    return old
+
+
+def test_accumulated_gradients_are_the_mean_over_lessons(tiny_trainer):
+    recipe = tiny_recipe(1, num_accumulated=2, clip_norm=1e9)
+    trainer = tiny_trainer(recipe)
+    gradients = []
+    learn = trainer._learn
+
+    def watch(*arguments):
+        before = gradient_of(trainer.model)
+        answer = learn(*arguments)
+        gradients.append(gradient_of(trainer.model) - before)
+        return answer
+
+    trainer._learn = watch
+    trainer.optimiser.step = lambda: None
+    _, loss, _ = trainer.train_step()
+    assert loss > 0
+    total = gradient_of(trainer.model)
+    torch.testing.assert_close(total, gradients[0] + gradients[1])
+    assert not torch.equal(gradients[0], gradients[1]), "both lessons were the same"
+
+
+def gradient_of(model):
+    gradient = model.segmenter.mask_decoder.iou_token.weight.grad
+    return torch.zeros_like(model.segmenter.mask_decoder.iou_token.weight) if gradient is None else gradient.clone()
+
+
+def test_frozen_weights_stay_and_are_open_again_in_the_next_phase(tiny_trainer):
+    phase = replace(tiny_recipe(2).phases[0], mix={"ground": 1.0})
+    recipe = tiny_recipe(4, phases=(replace(phase, frozen=("segmenter",)), phase))
+    trainer = tiny_trainer(recipe)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train(lambda: trainer.step == 2)
+    after = trainer.model.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "segmenter" not in changed
+    assert {"language", "prompter"} <= changed
+    before = {name: value.clone() for name, value in after.items()}
+    trainer.train()
+    assert any(
+        not torch.equal(before[n], v) for n, v in trainer.model.state_dict().items() if n.startswith("segmenter")
+    )
+
+
+def test_metrics_have_one_header_and_numbers_that_pandas_reads(tiny_trainer):
+    pandas = pytest.importorskip("pandas")
+    trainer = tiny_trainer(tiny_recipe(6, log_every_steps=2))
+    trainer.train(lambda: trainer.step == 4)
+    again = tiny_trainer(tiny_recipe(6, log_every_steps=2))
+    again.resume()
+    again.train()
+    table = pandas.read_csv(trainer.metrics.path)
+    assert tuple(table.columns) == COLUMNS
+    assert set(table["step"]) == {2, 4, 6}
+    assert table["num_lessons"].sum() == 6
+    assert table["loss"].dtype == float
+    assert table["loss"].notna().all()
+    assert table.loc[table["lesson"] == "follow", "alignment"].isna().all()
+
+
+def test_rows_of_steps_that_are_taken_again_are_forgotten(tiny_trainer):
+    trainer = tiny_trainer(tiny_recipe(1))
+    rows = [{"step": step, "lesson": "ground", "loss": 1.0} for step in (2, 4, 6)]
+    trainer.metrics.append(rows)
+    with trainer.metrics.path.open("a") as file:
+        file.write("8,cut sho")
+    trainer.metrics.forget_after(4)
+    with trainer.metrics.path.open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+
+
+def test_pictures_and_plot_are_written_and_change_nothing(tiny_trainer):
+    pytest.importorskip("matplotlib")
+    seen = tiny_trainer(tiny_recipe(3, picture_every_steps=1), "seen")
+    seen.train()
+    unseen = tiny_trainer(tiny_recipe(3), "unseen")
+    unseen.train()
+    assert_same_weights(seen, unseen)
+    pictures = {path.name for path in (seen.out_dir / "pictures").iterdir()}
+    kinds = ("follow", "ground", "propagate")
+    assert pictures == {f"{kind}_{step:07d}.png" for kind in kinds for step in (1, 2, 3)}
+    assert (seen.out_dir / "losses.png").stat().st_size > 1000
+
+
+def test_tensorboard_holds_losses_and_pictures(tiny_trainer):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = tiny_trainer(tiny_recipe(2, log_every_steps=1, picture_every_steps=2))
+    trainer.train()
+    events = EventAccumulator(str(trainer.out_dir / "tensorboard")).Reload()
+    assert "learning_rate" in events.Tags()["scalars"]
+    assert any(name.endswith("/loss") for name in events.Tags()["scalars"])
+    assert set(events.Tags()["images"]) == {"follow", "ground", "propagate"}
+
+
+def test_accelerate_on_one_process_gives_the_same_weights(tiny_trainer):
+    pytest.importorskip("accelerate")
+    from napari_virst.training.devices import SeveralDevices
+
+    recipe = tiny_recipe(4, num_accumulated=2)
+    plain = tiny_trainer(recipe, "plain")
+    plain.train()
+    wrapped = tiny_trainer(recipe, "wrapped", devices=SeveralDevices(cpu=True))
+    wrapped.train(lambda: wrapped.step == 2)
+    resumed = tiny_trainer(recipe, "wrapped", devices=SeveralDevices(cpu=True))
+    assert resumed.resume()
+    resumed.train()
+    assert_same_weights(plain, resumed)
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+sys.path.append({tests!r})
+import torch
+from fixtures.learners import build_tiny, tiny_recipe
+from napari_virst.training.devices import SeveralDevices
+from napari_virst.training.loop import Trainer
+torch.set_num_threads(1)
+devices = SeveralDevices(cpu=True)
+trainer = Trainer(*build_tiny(), tiny_recipe(4, num_accumulated=2), Path({out!r}), devices=devices)
+trainer.train()
+torch.save(trainer.model.state_dict(), Path({out!r}) / f"rank{{devices.rank}}.pt")
+"""
+
+
+def test_two_processes_hold_the_same_weights_and_learn_from_different_lessons(tiny_trainer, tmp_path):
+    pytest.importorskip("accelerate")
+    out = tmp_path / "two"
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES.format(tests=str(TESTS), out=str(out)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = tiny_trainer(tiny_recipe(4, num_accumulated=2), "alone")
+    alone.train()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert any(not torch.equal(value, first[name]) for name, value in alone.model.state_dict().items())

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import csv
+import signal
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_virst.cli.main import app
+from napari_virst.cli.train import stopped_by_ctrl_c
+from napari_virst.errors import InputError
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_smoke_recipe_lowers_the_loss_and_writes_a_model(tmp_path):
+    out = tmp_path / "run"
+    invoke("smoke", "--out", out, "--export", tmp_path / "model", "--device", "cpu", "--num-threads", 1)
+    with (out / "metrics.csv").open(newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file) if row["lesson"] == "ground"]
+    assert sum(losses[-2:]) < 0.8 * sum(losses[:2])
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    with pytest.raises(InputError, match="add --resume"):
+        invoke("smoke", "--out", out)
+    invoke("smoke", "--out", out, "--resume", "--device", "cpu")
+
+
+def test_unknown_recipe_is_explained(tmp_path):
+    with pytest.raises(InputError, match=r"compact_cpu, finetune, full_lora, smoke; got \"big\""):
+        invoke("big", "--out", tmp_path)
+
+
+def test_data_that_is_not_there_is_explained_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match=r"meta_expressions\.json"):
+        invoke("finetune", "--out", tmp_path / "run", "--from", "compact", "--data", tmp_path, "--dataset", "mevis")
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_is_noted_once_and_then_works_as_ever():
+    before = signal.getsignal(signal.SIGINT)
+    with stopped_by_ctrl_c() as is_pressed:
+        assert not is_pressed()
+        signal.raise_signal(signal.SIGINT)
+        assert is_pressed()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

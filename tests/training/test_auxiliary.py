@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import torch
+
+from napari_virst.training.auxiliary import Alignment, TokenPointing, TopicReader, classes_of, owner_cells
+from napari_virst.training.scene_lessons import STILL_TOPICS, TOPICS
+
+
+def fall(module, *inputs, steps=30, rate=0.05):
+    """Loss before and after training a module alone."""
+    optimiser = torch.optim.Adam(module.parameters(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        loss = module(*inputs)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses[0], losses[-1]
+
+
+def test_cell_belongs_to_the_highest_object_in_it():
+    owners = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    owners[0, :4] = 1
+    owners[0, 1, 5] = 3
+    cells = owner_cells(owners, 2)
+    assert cells.tolist() == [[[1, 3], [0, 0]]]
+
+
+def test_classes_follow_owners_and_background_has_none():
+    facts = torch.tensor([[[4, 2], [5, -1]]])
+    owners = torch.tensor([[[0, 1], [2, 0]]])
+    assert classes_of(owners, facts).tolist() == [[[[-1, -1], [4, 2]], [[5, -1], [-1, -1]]]]
+
+
+def test_pointing_is_learned_where_prompts_tell_cells_apart():
+    torch.manual_seed(0)
+    maps = torch.randn(2, 8, 4, 4)
+    target = torch.zeros(2, 16, 16)
+    target[0, :8, :8] = target[1, 8:, 8:] = 1
+    before, after = fall(Alignment(8), torch.randn(2, 3, 8), maps, target)
+    assert after < 0.5 * before
+
+
+def test_tokens_that_show_the_answer_are_found():
+    torch.manual_seed(0)
+    before, after = fall(TokenPointing(8), torch.randn(2, 3, 8), torch.randn(2, 6, 8), torch.eye(2, 6))
+    assert after < 0.5 * before
+
+
+def test_topics_are_read_where_they_are_known():
+    torch.manual_seed(0)
+    classes = torch.full((5, len(TOPICS)), -1)
+    classes[:3, 0] = torch.tensor([1, 2, 3])
+    reader, cells = TopicReader(8, ("colour",)), torch.randn(5, 8)
+    before, after = fall(reader, cells, classes)
+    assert after < 0.2 * before
+    assert reader.read(cells[:3]).argmax(1).tolist() == [1, 2, 3]
+
+
+def test_cells_without_objects_teach_nothing():
+    cells = torch.randn(5, 8, requires_grad=True)
+    loss = TopicReader(8, STILL_TOPICS)(cells, torch.full((5, len(TOPICS)), -1))
+    loss.backward()
+    assert loss.item() == 0
+    assert not cells.grad.any()
