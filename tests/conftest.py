@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Tests are collected without packages (importlib mode); the shared drawings are imported as ``fixtures.<theme>``.
 sys.path.append(str(Path(__file__).parent))
+
+# pytest --hypothesis-profile=thorough: for a change of rules, not for every run.
+settings.register_profile(
+    "thorough",
+    max_examples=1000,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 pytest_plugins = ["fixtures.frames", "fixtures.benchmarks", "fixtures.models", "fixtures.segmenter", "fixtures.study"]
 

@@ -14,7 +14,7 @@ from napari_virst.cli.report import STDOUT, note, print_json, progress_bar
 from napari_virst.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from napari_virst.engine.protocol import Segmenter
     from napari_virst.evaluation.clips import ClipScore
@@ -43,6 +43,9 @@ def rvos(
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many expressions.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with a model; GPUs in turn.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler of yours.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help='"default", or "reference" to run as the published code does; else as the model.')
+    ] = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -54,10 +57,10 @@ def rvos(
     opened = open_dataset(folder, dataset, split)
     chosen = opened.expressions[:limit]
     model = _resolved(model)
-    results = ResultFolder(out, {"dataset": dataset, "split": split, "model": model})
+    results = ResultFolder(out, {"dataset": dataset, "split": split, "model": model, "preset": preset})
     pending = results.pending(chosen)
     note(f"{len(chosen)} expressions of {len({e.video for e in chosen})} videos; {len(pending)} to do.")
-    _run_pending(opened, pending, results, model, device, workers, scheduler)
+    _run_pending(opened, pending, results, partial(load_on, model, preset=preset), device, workers, scheduler)
     known = results.scores()
     scores = [known[e.video, e.expression_id] for e in chosen if (e.video, e.expression_id) in known]
     summary = summarise(opened, scores)
@@ -78,7 +81,7 @@ def _run_pending(
     dataset: ExpressionDataset,
     pending: list[Expression],
     results: ResultFolder,
-    model: str,
+    load: Callable[[str], Segmenter],
     device: str,
     workers: int,
     scheduler: str | None,
@@ -88,9 +91,9 @@ def _run_pending(
     num_done = 0
     with progress_bar("following", sum(len(expression.frames) for expression in pending)) as update:
         answers = (
-            _answers_here(dataset, pending, results, model, device)
+            _answers_here(dataset, pending, results, load, device)
             if workers == 1 and scheduler is None
-            else _answers_spread(dataset, pending, results, model, device, workers, scheduler)
+            else _answers_spread(dataset, pending, results, load, device, workers, scheduler)
         )
         for score in answers:
             results.append(score)
@@ -99,19 +102,22 @@ def _run_pending(
 
 
 def _answers_here(
-    dataset: ExpressionDataset, pending: list[Expression], results: ResultFolder, model: str, device: str
+    dataset: ExpressionDataset,
+    pending: list[Expression],
+    results: ResultFolder,
+    load: Callable[[str], Segmenter],
+    device: str,
 ) -> Iterator[ExpressionScore]:
-    from napari_virst.cli.main import wake
     from napari_virst.evaluation.run import evaluate_expressions
 
-    yield from evaluate_expressions(wake(model, device)(), dataset, pending, results)
+    yield from evaluate_expressions(load(device), dataset, pending, results)
 
 
 def _answers_spread(
     dataset: ExpressionDataset,
     pending: list[Expression],
     results: ResultFolder,
-    model: str,
+    load: Callable[[str], Segmenter],
     device: str,
     workers: int,
     scheduler: str | None,
@@ -119,14 +125,14 @@ def _answers_spread(
     from napari_virst.evaluation.cluster import connect, evaluate_on_cluster
 
     with connect(workers, scheduler) as client:
-        yield from evaluate_on_cluster(client, partial(load_on, model), device, dataset, pending, results)
+        yield from evaluate_on_cluster(client, load, device, dataset, pending, results)
 
 
-def load_on(model: str, device: str) -> Segmenter:
+def load_on(model: str, device: str, preset: str | None = None) -> Segmenter:
     """Load a model on a device; what workers are sent."""
-    from napari_virst.engine.predictor import load_segmenter
+    from napari_virst.cli.main import wake
 
-    return load_segmenter(model, device)
+    return wake(model, device, preset)()
 
 
 def _print_benchmark(summary: Mapping[str, Any], out: Path) -> None:

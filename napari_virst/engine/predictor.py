@@ -184,7 +184,9 @@ class Predictor:
         if self._settings.is_reference:
             # Forward from frame 0 whatever is asked for: what a frame reads depends on all frames before it.
             return (Leg(tuple(range(job.span.stop)), 1),)
-        return plan_legs(job.span, origins, job.focus_frame, meet=self._options.directions == "both")
+        absent = {anchor.frame for anchor in job.anchors if anchor.is_absent}
+        meet = self._options.directions == "both"
+        return plan_legs(job.span, origins, job.focus_frame, absent=absent, meet=meet)
 
     def _passing(self, grounded: tuple[GroundedFrame, ...], job: Job) -> frozenset[int]:
         """User anchors that do not condition: none, unless corrections are to act as in SAM 2's default."""

@@ -72,7 +72,7 @@ class ResultFolder:
         When the folder belongs to another run.
     """
 
-    def __init__(self, path: Path, settings: dict[str, str]) -> None:
+    def __init__(self, path: Path, settings: dict[str, str | None]) -> None:
         # Workers have working folders of their own.
         self.path = path = path.expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)

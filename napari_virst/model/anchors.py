@@ -131,13 +131,18 @@ class Leg:
 
 
 def plan_legs(
-    span: Span, origins: Collection[int], focus_frame: int | None = None, *, meet: bool = True
+    span: Span,
+    origins: Collection[int],
+    focus_frame: int | None = None,
+    *,
+    absent: Collection[int] = (),
+    meet: bool = True,
 ) -> tuple[Leg, ...]:
     """Plan the order in which the frames of ``span`` are followed from trusted frames.
 
     Between two origins frames are followed from the nearer one: forward from the earlier, backward from the later, so
-    that no mask is farther from its origin than it has to be. Frames before the first origin are followed backward.
-    The legs around the focus come first. Every frame of the span that is no origin appears exactly once.
+    that no mask is farther from its origin than it has to be. Where one of the two says "not here" there is nothing to
+    follow from it, and the other one has all frames. Frames before the first origin are followed backward. The legs around the focus come first. Every frame of the span that is no origin appears exactly once.
 
     Parameters
     ----------
@@ -147,6 +152,8 @@ def plan_legs(
         Frames with a trusted mask, inside the span or outside it.
     focus_frame
         The frame the person is looking at; the first origin where None.
+    absent
+        Origins that say "not here".
     meet
         False follows every gap forward from its earlier origin.
     """
@@ -160,17 +167,19 @@ def plan_legs(
     for left, right in gaps:
         first = span.start if left is None else max(span.start, left + 1)
         last = span.stop if right is None else min(span.stop, right)
-        middle = _first_nearer_to_right(left, right, meet)
+        middle = _first_nearer_to_right(left, right, absent) if meet or left is None else sys.maxsize
         ahead, back = range(first, min(last, middle)), range(max(first, middle), last)
         legs += [Leg(tuple(ahead), 1)] if ahead else []
         legs += [Leg(tuple(back)[::-1], -1)] if back else []
     return tuple(sorted(legs, key=lambda leg: (abs(leg.frames[0] - centre), -leg.direction)))
 
 
-def _first_nearer_to_right(left: int | None, right: int | None, meet: bool) -> int:
+def _first_nearer_to_right(left: int | None, right: int | None, absent: Collection[int]) -> int:
     """Return where following from the left ends and following from the right begins."""
     if left is None:
         return 0
-    if right is None or not meet:
+    if right is None or (right in absent and left not in absent):
         return sys.maxsize
+    if left in absent and right not in absent:
+        return 0
     return (left + right) // 2 + 1

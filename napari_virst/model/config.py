@@ -40,6 +40,8 @@ class VideoTowerConfig(PreTrainedConfig):
         Epsilon of the layer norms in the blocks, and of the one after them.
     num_tokens_per_clip
         Tokens that are left of a clip after merging.
+    motion_key_dim
+        Channels by which cells of neighbouring frames are compared to tell tokens of motion; 0, as published: not told.
     """
 
     model_type = "virst_video_tower"
@@ -58,6 +60,7 @@ class VideoTowerConfig(PreTrainedConfig):
         layer_norm_eps: float = 1e-6,
         final_layer_norm_eps: float = 1e-12,
         num_tokens_per_clip: int = 64,
+        motion_key_dim: int = 0,
         **kwargs: Any,
     ) -> None:
         if image_size % patch_size:
@@ -75,6 +78,7 @@ class VideoTowerConfig(PreTrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.final_layer_norm_eps = final_layer_norm_eps
         self.num_tokens_per_clip = num_tokens_per_clip
+        self.motion_key_dim = motion_key_dim
         super().__init__(**kwargs)
 
     @property
@@ -246,6 +250,7 @@ class VirstConfig(PreTrainedConfig):
                 num_hidden_layers=3,
                 num_attention_heads=4,
                 num_tokens_per_clip=32,
+                motion_key_dim=32,
             ),
             text_config=text,
             st_fusion_config=FusionConfig(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK", b"\x80"
+_TORCH_ADVICE = ("Weights only load failed", "Please file an issue", "Check the documentation")
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,10 @@ def load_torch_file(path: Path) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     """Torch's own advice, how to run the code after all, stays out of our message."""
-    text = str(error)
-    for line in text.splitlines():
-        if "WeightsUnpickler error: " in line:
-            return line.split("WeightsUnpickler error: ")[-1].split(" was not an allowed global")[0][:200]
-    return text.split("\n")[0][:200]
+    said = str(error).split("WeightsUnpickler error:")[-1]
+    lines = (line.strip() for line in said.splitlines())
+    telling = next((line for line in lines if line and not line.startswith(_TORCH_ADVICE)), type(error).__name__)
+    return telling.split(" was not an allowed global")[0][:200]
 
 
 def _of_state(title: str, path: Path, state: object, key: str) -> TensorSource:

@@ -159,6 +159,9 @@ class Track:
         if self.window is not None and all(frame in self.window for frame in touched):
             reached &= _covered([self.window], self.num_frames)
         reached[list(self.unfinished())] = True
+        for run in _spans(self._owned()):
+            if len(run) >= NUM_ANCHORS_EACH_SIDE:  # nothing to compute, and many masks to carry
+                reached[run.start : run.stop] = False
         spans = _spans(reached)
         return tuple(span for span in spans if self.num_to_compute((span,)))
 
@@ -175,14 +178,19 @@ class Track:
         self.revision += 1
         checksums = {frame: self.masks.checksum(frame) for frame in self.anchors.user_anchors()}
         excluded, pinned = tuple(sorted(self.anchors.excluded)), tuple(sorted(self.anchors.pinned))
+        waiting = _covered(self._run.spans, self.num_frames) & self.locked
+        spans = _spans(_covered(spans, self.num_frames) | waiting)
         self._run = RunRecord(spans, checksums, excluded, pinned, thorough)
 
     def _needs_thorough_run(self) -> bool:
-        """Whether masks that are held may stem from an anchor that is no more, so that none is to be trusted."""
+        """Whether a run may not take agreement with what is held as a sign that the rest is right too.
+
+        What is held may stem from an anchor that is no more; or it is the work of two runs, since one was cancelled
+        and an anchor has changed since, and may agree beside the anchor and be stale beyond.
+        """
         gone = self._run.anchors.keys() - set(self.anchors.user_anchors())
         changed = self._model_choices() != (set(self._run.excluded), set(self._run.pinned))
-        inherited = self._run.thorough and bool(self.unfinished())
-        return bool(gone) or changed or inherited
+        return bool(gone) or changed or (bool(self.unfinished()) and (self._run.thorough or bool(self.touched())))
 
     def _model_choices(self) -> tuple[set[int], set[int]]:
         return set(self.anchors.excluded), set(self.anchors.pinned)
@@ -201,9 +209,11 @@ class Track:
     def end_run(self, dropped: frozenset[int]) -> None:
         """Note that the run came to its end; ``dropped`` frames were a person's when their result came.
 
-        Should one of them be handed back later, it holds an older prediction and is unfinished again.
+        Should one of them be handed back later, it holds an older prediction and is unfinished again; so is a locked
+        frame, once it is unlocked.
         """
-        self._run = replace(self._run, spans=_spans(_mark(dropped, self.num_frames)))
+        waiting = _covered(self._run.spans, self.num_frames) & self.locked
+        self._run = replace(self._run, spans=_spans(_mark(dropped, self.num_frames) | waiting))
 
     def _owned(self) -> NDArray[np.bool_]:
         return _mark(self.masks.owned_frames, self.num_frames)

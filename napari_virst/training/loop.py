@@ -249,19 +249,20 @@ class Trainer:
         return True
 
     def _load(self, state: dict[str, Any]) -> None:
-        expected = self._kept(self.model.state_dict()).keys()
-        if state["model"].keys() != expected:
-            raise KeyError(f"weights differ: {sorted(state['model'].keys() ^ expected)[:5]}")
+        """Load; parts that did not exist when the run was saved keep their start values, and the optimiser too."""
+        expected, found = self._kept(self.model.state_dict()).keys(), state["model"].keys()
+        if unknown := sorted(found - expected):
+            raise KeyError(f"unknown weights {unknown[:5]}")
         self.model.load_state_dict(state["model"], strict=False)
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            self.average.load_state_dict(state["average"], strict=False)
         mine, theirs = self.auxiliary.state_dict(), state["auxiliary"]
         known = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
         self.auxiliary.load_state_dict(known, strict=False)
-        if known.keys() == mine.keys() == theirs.keys():
+        if expected == found and known.keys() == mine.keys() == theirs.keys():
             self.optimiser.load_state_dict(state["optimiser"])
         else:
-            logger.warning("the auxiliary tasks have changed since this run was saved; the optimiser begins anew")
+            logger.warning("the network has new parts since this run was saved; they and the optimiser begin anew")
 
     def _kept(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Leave out weights that are never trained, where most are such."""

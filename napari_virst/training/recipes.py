@@ -15,7 +15,7 @@ from napari_virst.model.config import VirstConfig
 from napari_virst.model.conversion import HEAD, HEAD_FILE
 from napari_virst.model.processing import VirstProcessor, build_word_tokenizer
 from napari_virst.model.virst import VirstModel
-from napari_virst.training.devices import Devices, OneDevice, Precision
+from napari_virst.training.devices import Devices, OneDevice, Precision, pick_precision
 from napari_virst.training.lessons import LessonSource, MixedLessons, SceneLessons
 from napari_virst.training.loop import Trainer
 from napari_virst.training.lora import add_adapters
@@ -87,8 +87,9 @@ def open_run(
             f"The recipe {recipe.name} goes on from a trained model; there is none; give one by --from, "
             'e.g. --from compact or the folder that "napari-virst convert" wrote.'
         )
-    model, processor, head_WD = _begin(recipe, out_dir, start_from)
     devices = devices or OneDevice()
+    is_mixed = pick_precision(precision, devices.device) is torch.bfloat16
+    model, processor, head_WD = _begin(recipe, out_dir, start_from, is_mixed)
     if source is not None and recipe.data_share < 1:
         source = MixedLessons(source, SceneLessons(devices.device), recipe.data_share)
     trainer = Trainer(
@@ -101,12 +102,13 @@ def open_run(
 
 
 def _begin(
-    recipe: Recipe, out_dir: Path, start_from: str | Path | None
+    recipe: Recipe, out_dir: Path, start_from: str | Path | None, is_mixed: bool
 ) -> tuple[VirstModel, VirstProcessor, Tensor | None]:
     if start_from is None:
         kept = out_dir / "processor"
         return *build_compact(recipe.seed, VirstProcessor.from_pretrained(kept) if kept.is_dir() else None), None
-    model, processor, _ = load_model(start_from, dtype="bf16" if recipe.lora else "fp32")
+    # What stays as it is needs no more bits than it is computed with.
+    model, processor, _ = load_model(start_from, dtype="bf16" if recipe.lora and is_mixed else "fp32")
     if recipe.lora is not None:
         torch.manual_seed(recipe.seed)
         add_adapters(model, recipe.lora)

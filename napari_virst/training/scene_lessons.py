@@ -7,7 +7,8 @@ Several queries of one picture cost one drawing and one encoding, and only the w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,8 @@ def asked_scenes(
     size: int,
     generator: torch.Generator,
     kinds: Sequence[str],
+    *,
+    num_planned_frames: int | None = None,
 ) -> AskedScenes:
     """Draw scenes and ask up to ``num_queries`` different things about each.
 
@@ -89,11 +92,16 @@ def asked_scenes(
         Decides everything; its device is where clips are drawn.
     kinds
         To choose from, evenly; a kind given twice comes twice as often. Kinds that need time are left out on one frame.
+    num_planned_frames
+        Length of the clips that queries speak of; T of their frames are drawn, one from each of T equal parts, as the
+        language side samples a video. Equal to T where None, and on one frame.
     """
     kinds = [kind for kind in kinds if num_frames > 1 or kind not in KINDS_IN_TIME]
     rng = Random(_seed_from(generator))
-    asked = [_ask(rng, num_frames, num_queries, kinds) for _ in range(num_scenes)]
-    frames, owners = render([scene for scene, _ in asked], size, generator)
+    planned = num_frames if num_frames == 1 or num_planned_frames is None else num_planned_frames
+    asked = [_ask(rng, planned, num_queries, kinds) for _ in range(num_scenes)]
+    shown = [_thinned(scene, _sampled(rng, planned, num_frames)) for scene, _ in asked]
+    frames, owners = render(shown, size, generator)
     rows = [(number, *query) for number, (_, queries) in enumerate(asked) for query in queries]
     masks = [torch.isin(owners[row[0]], torch.tensor([i + 1 for i in row[3]], device=owners.device)) for row in rows]
     return AskedScenes(
@@ -132,6 +140,38 @@ def _ask(
         (say(rng, phrase, num_meant=len(meant), shapes_present=shapes), name, meant, phrase)
         for name, phrase, meant in found
     ]
+
+
+def _sampled(rng: Random, num_planned: int, num_frames: int) -> list[int]:
+    edges = [round(part * num_planned / num_frames) for part in range(num_frames + 1)]
+    return [rng.randrange(first, last) for first, last in pairwise(edges)]
+
+
+def _thinned(scene: Scene, frames: list[int]) -> Scene:
+    """Keep some frames of a scene."""
+    if len(frames) == len(scene.camera_T2):
+        return scene
+    objects = tuple(_thinned_object(item, frames) for item in scene.objects)
+    return replace(scene, objects=objects, camera_T2=scene.camera_T2[frames])
+
+
+def _thinned_object(item: SceneObject, frames: list[int]) -> SceneObject:
+    motion = item.motion
+    kept = replace(
+        item,
+        motion=replace(
+            motion,
+            centre_T2=motion.centre_T2[frames],
+            growth_T=motion.growth_T[frames],
+            separation_T=motion.separation_T[frames],
+            visible_T=motion.visible_T[frames],
+            opacity_T=None if motion.opacity_T is None else motion.opacity_T[frames],
+        ),
+        centre_T2=item.centre_T2[frames],
+        shown_T=item.shown_T[frames],
+    )
+    kept.__dict__["angle_T"] = item.angle_T[frames]  # a cached property; worked out again it would turn evenly
+    return kept
 
 
 def _atoms(phrase: Phrase) -> list[float]:

@@ -162,7 +162,10 @@ def summarise(found: dict[tuple[str, str], dict[str, Annotation]], options: argp
     }
     summary["choices"] = {p: {"0.9": over("ours", p, 0.9), "0.8": over("ours", p, 0.8)} for p in options.choices}
     summary["clips"] = {
-        name: {f"{v}/{p}": [runs[name].corrections_to(0.9), runs[name].corrections_to(0.8)] for (v, p), runs in found.items()}
+        name: {
+            f"{v}/{p}": [runs[name].corrections_to(0.9), runs[name].corrections_to(0.8)]
+            for (v, p), runs in found.items()
+        }
         for name in names
     }
     summary["policy"], summary["budget"] = options.policy, options.budget

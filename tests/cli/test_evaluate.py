@@ -49,6 +49,16 @@ def test_benchmark_is_answered_scored_and_gone_on_with(mevis, segmenter, tmp_pat
     assert "J&F" in result.stdout
 
 
+def test_presets_are_not_mixed_in_one_folder(mevis, monkeypatch, tmp_path):
+    asked = []
+    double = DiscSegmenter(draw_video())
+    monkeypatch.setattr(main, "wake", lambda *words: lambda: asked.append(words) or double)
+    arguments = ("rvos", mevis, "--dataset", "mevis", "--split", "valid_u", "-o", tmp_path / "out", "--limit", 1)
+    assert evaluate(*arguments, "--preset", "reference").exit_code == 0
+    assert asked == [("compact", "auto", "reference")]
+    assert isinstance(evaluate(*arguments).exception, InputError)
+
+
 def test_split_without_truth_says_what_to_hand_in(segmenter, tmp_path):
     folder = write_mevis(tmp_path / "mevis", "valid")
     result = evaluate("rvos", folder, "--dataset", "mevis", "-o", tmp_path / "out")

@@ -81,6 +81,28 @@ def test_legs_leave_from_an_origin(origins, focus):
         assert leg.frames[0] - leg.direction in origins
 
 
+@given(st.sets(frames, min_size=1, max_size=6), frames)
+def test_frame_is_followed_from_the_nearest_origin(origins, focus):
+    for leg in plan_legs(Span(0, 61), origins, focus):
+        origin = leg.frames[0] - leg.direction
+        assert all(abs(f - origin) == min(abs(f - other) for other in origins) for f in leg.frames)
+
+
+@pytest.mark.parametrize(
+    ("absent", "expected"),
+    [((10,), [(19, -1, 9)]), ((20,), [(11, 1, 9)]), ((10, 20), [(11, 1, 5), (19, -1, 4)])],
+    ids=["left", "right", "both"],
+)
+def test_nothing_is_followed_from_where_the_object_is_not(absent, expected):
+    legs = plan_legs(Span(11, 20), {10, 20}, absent=absent)
+    assert [(leg.frames[0], leg.direction, len(leg.frames)) for leg in legs] == expected
+
+
+def test_every_gap_can_be_followed_forward():
+    legs = plan_legs(Span(0, 30), {10, 20}, focus_frame=20, meet=False)
+    assert sorted((leg.frames[0], leg.direction) for leg in legs) == [(9, -1), (11, 1), (21, 1)]
+
+
 def test_frames_next_to_the_focus_come_first():
     legs = plan_legs(Span(0, 100), {10, 50, 90}, focus_frame=52)
     assert [leg.frames[0] for leg in legs[:2]] == [51, 49]

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from napari_virst.errors import InputError
 from napari_virst.model.config import FusionConfig
 from napari_virst.model.fusion import (
+    BlindPrompter,
     InitialFusion,
     Prompter,
     RotaryCrossAttention,
+    build_prompter,
     rotary_angles,
     rotary_split,
     rotate_pairs,
@@ -147,3 +149,22 @@ def test_free_channels_and_axes_left_out_do_not_turn():
 def test_heads_of_odd_size_are_refused():
     with pytest.raises(InputError, match="heads of even size; got 8"):
         RotaryCrossAttention(24, 8)
+
+
+@pytest.mark.parametrize("second_fusion", ["mlp", "none"])
+def test_without_a_second_fusion_prompts_depend_on_the_tokens_alone(second_fusion, states, maps):
+    prompter = build_prompter(config_with(second_fusion=second_fusion), WIDTH, CHANNELS)
+    assert isinstance(prompter, BlindPrompter)
+    prompts, scores = prompter(states, maps)
+    other_prompts, _ = prompter(states, maps + 1)
+    assert prompts.shape == (2, 3, 4, CHANNELS)
+    assert torch.equal(prompts, other_prompts)
+    assert torch.equal(prompts, prompts[:, :, :1].expand_as(prompts)), "frames differ"
+    assert len(scores.unique()) == 1
+    assert not torch.equal(prompts[0], prompts[1])
+
+
+def test_second_fusion_is_attention_unless_told_otherwise():
+    assert isinstance(build_prompter(config_with(), WIDTH, CHANNELS), Prompter)
+    with pytest.raises(InputError, match="second_fusion"):
+        config_with(second_fusion="magic")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import pytest
 import torch
@@ -32,6 +33,17 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, is_zip):
     assert "weights_only" not in str(said.value)
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_bare_pickle_is_refused_in_our_words(tmp_path, protocol, recwarn):
+    """Newer protocols stop torch before it comes to the code; its advice how to run it is never passed on."""
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps({"a": Bomb(tmp_path / "exploded")}, protocol=protocol))
+    with pytest.raises(CheckpointError, match=r"was not run: \w+") as said:
+        open_checkpoint(tmp_path / "bomb.pt")
+    assert not (tmp_path / "exploded").exists()
+    assert "eights" not in str(said.value)
+    assert not [warning for warning in recwarn if "pickle protocol" in str(warning.message)]
+
+
 def test_code_in_the_base_model_is_refused_too(tmp_path):
     torch.save({"a": Bomb(tmp_path / "exploded")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="was not run"):
@@ -53,7 +65,7 @@ def test_cut_off_file_is_told_apart(tmp_path, is_zip):
     [
         (b"<!DOCTYPE html>", "another kind of file"),
         (b"version https://git-lfs.github.com/spec/v1", "another kind of file"),
-        (b"", "another kind of file"),
+        (b"", "it is empty"),
     ],
     ids=["web-page", "lfs-pointer", "empty"],
 )

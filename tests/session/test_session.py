@@ -763,3 +763,16 @@ def test_process_killed_in_the_middle_of_a_run_loses_no_stroke(tmp_path: Path) -
     np.testing.assert_array_equal(track.masks.mask(11), shifted(video, 11, 4))
     assert again.actions == ["ask", "run", "paint", "paint", "run", "result"]
     again.session.close()
+
+
+# -- one window at a time ----------------------------------------------------------------------------------------
+
+
+def test_open_project_cannot_be_opened_again_until_it_is_closed(followed: Study) -> None:
+    video, folder = followed.video, followed.session.folder
+    with pytest.raises(ProjectError, match="open in one window at a time"):
+        AnnotationSession.open(folder, video, lambda: followed.segmenter, followed.session._runner)
+    followed.session.close()
+    again = Study.open(folder, video)
+    assert len(again.session.tracks) == 1
+    again.session.close()

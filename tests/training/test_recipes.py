@@ -49,8 +49,15 @@ LORA = Lora(rank=4, alpha=8, also_trained=("prompter",))
 
 
 def lora_recipe(num_steps):
+    language = replace(tiny_recipe(num_steps).phases[0], mix={"ground": 0.5, "propagate": 0.5})
     return tiny_recipe(
-        num_steps, ema_decay=None, lora=LORA, needs_model=True, loss_weights=LossWeights.published(), learning_rate=1e-2
+        num_steps,
+        phases=(language,),
+        ema_decay=None,
+        lora=LORA,
+        needs_model=True,
+        loss_weights=LossWeights.published(),
+        learning_rate=1e-2,
     )
 
 

@@ -41,7 +41,7 @@ def project_folder(tmp_path_factory):
     for number, pixels in enumerate(disc.pixels):
         Image.fromarray(pixels).save(frames / f"{number:03d}.png")
     with open_video(frames) as video, video.reader() as reader:
-        segmenter = DiscSegmenter()
+        segmenter = DiscSegmenter(disc)
         session = AnnotationSession(
             reader, lambda: segmenter, InlineRunner(), root / "project", video_source=str(frames), video_name="disc"
         )
