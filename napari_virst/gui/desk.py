@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
+from napari_virst.errors import InputError
 from napari_virst.gui import layers
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.shortcuts import bind_keys, unbind_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.components import ViewerModel
     from napari.layers import Image
 
@@ -21,6 +26,11 @@ if TYPE_CHECKING:
     from napari_virst.gui.shortcuts import Corrections
     from napari_virst.records import Progress
     from napari_virst.session.session import AnnotationSession, Track
+
+    InBackground = Callable[[Callable[[], None], Callable[[BaseException | None], None]], None]
+    """Does something in a worker, then calls back in Qt's thread with None or an error."""
+
+ResultT = TypeVar("ResultT")
 
 
 class Desk(QObject):
@@ -38,6 +48,8 @@ class Desk(QObject):
         Closed with the desk, which also lets go of the frames.
     corrections : Corrections
         What the keys on our layers do.
+    in_background : callable
+        Where lengthy changes of the session are made.
     parent : QObject, optional
         Owner.
     """
@@ -58,6 +70,7 @@ class Desk(QObject):
         frames: LayerFrames,
         session: AnnotationSession,
         corrections: Corrections,
+        in_background: InBackground,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
@@ -65,8 +78,14 @@ class Desk(QObject):
         self.frames = frames
         self.session = session
         self.last_progress: Progress | None = None
+        self.doing = ""
+        """What is being done in the background, in words; empty where nothing is."""
         self._viewer = viewer
         self._corrections = corrections
+        self._in_background = in_background
+        self._closing = threading.Lock()
+        self._is_at_work = False
+        self._closed = threading.Event()
         self._layers: dict[str, Labels] = {}
         self._stale: set[str] = set()
         self._refreshing = Paced(self._refresh_stale, parent=self)
@@ -200,6 +219,83 @@ class Desk(QObject):
                 # 4–6 ms at 512 × 512, against 6–9 ms with thumbnail, extent and highlight
                 layer.refresh(thumbnail=False, extent=False, highlight=False)
 
+    # Lengthy changes --------------------------------------------------------------------------------------------
+
+    def check_idle(self) -> None:
+        """Raise where the session is in the hands of a worker.
+
+        Raises
+        ------
+        InputError
+            Saying what is being done.
+        """
+        if self.doing:
+            raise InputError(f"One thing must end before the next; got {self.doing}; wait until it is done.")
+
+    def do_in_background(self, doing: str, action: Callable[[], ResultT], on_done: Callable[[ResultT], None]) -> None:
+        """Lend the session to a worker for one lengthy change; nothing else touches it meanwhile.
+
+        Parameters
+        ----------
+        doing : str
+            What is done, as "splitting into instances".
+        action : callable
+            Done in the worker; must touch nothing of napari or Qt.
+        on_done : callable
+            Gets the result, in Qt's thread.
+
+        Raises
+        ------
+        InputError
+            When a run is at work, or something else in the background.
+        """
+        self.check_idle()
+        if self.session.busy:
+            raise InputError(f"A run must have ended before {doing}; got one at work; wait, or cancel it (Esc).")
+        self.doing = doing
+        modes = {track_id: str(layer.mode) for track_id, layer in self._layers.items()}
+        for layer in self._layers.values():
+            layer.editable = False
+        results: list[ResultT] = []
+        self.busy_changed.emit(True)
+        self._in_background(partial(self._work, action, results), partial(self._on_worked, modes, on_done, results))
+
+    def _work(self, action: Callable[[], ResultT], results: list[ResultT]) -> None:
+        with self._closing:
+            if self._closed.is_set():
+                return
+            self._is_at_work = True
+        try:
+            # Signals would reach napari in this thread; the layers are refreshed as a whole afterwards.
+            with self.session.frame_changed.blocked(), self.session.provenance_changed.blocked():
+                results.append(action())
+        finally:
+            with self._closing:
+                self._is_at_work = False
+                if self._closed.is_set():
+                    self.session.close()
+
+    @guarded
+    def _on_worked(
+        self,
+        modes: dict[str, str],
+        on_done: Callable[[ResultT], None],
+        results: list[ResultT],
+        error: BaseException | None,
+    ) -> None:
+        self.doing = ""
+        for track_id, layer in self._layers.items():
+            layer.editable = True  # which forgets paint steps too: they hold pixels of before
+            layer.mode = modes.get(track_id, layer.mode)
+            layer.metadata[layers.METADATA_KEY]["provenance"] = self.session.track(track_id).masks.provenances
+            layer.refresh()
+        self.busy_changed.emit(False)
+        self._telling.ask()
+        if error is not None:
+            self.report(str(error))
+        for result in results:
+            on_done(result)
+
     # The end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -209,4 +305,7 @@ class Desk(QObject):
         for layer in self._layers.values():
             unbind_keys(layer, self._corrections)
         self._layers.clear()
-        self.session.close()
+        with self._closing:
+            self._closed.set()
+            if not self._is_at_work:
+                self.session.close()

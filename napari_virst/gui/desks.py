@@ -41,6 +41,9 @@ class Sessions(Protocol):
     def copy(self, session: AnnotationSession, target: Path, on_end: Callable[[BaseException | None], None]) -> None:
         """Copy the project of a session to ``target`` in the background; ``on_end`` gets None or an error."""
 
+    def in_background(self, action: Callable[[], None], on_end: Callable[[BaseException | None], None]) -> None:
+        """Do something lengthy in a worker; ``on_end`` gets None or an error, in Qt's thread."""
+
     def choose_model(self, model: str, device: str) -> None:
         """Use this model from the next run on."""
 
@@ -103,16 +106,17 @@ class Desks(QObject):
         return None
 
     def owner_of(self, layer: Labels) -> tuple[Desk, Track]:
-        """Give desk and track of one of our layers.
+        """Give desk and track of one of our layers, to do something with them.
 
         Raises
         ------
         InputError
-            When the layer is not ours.
+            When the layer is not ours, or its session is at work in the background.
         """
         owner = self.find(layer)
         if owner is None:
             raise InputError(f"The layer must belong to a query; got '{layer.name}'; choose a query in the list.")
+        owner[0].check_idle()
         return owner
 
     def open_for_run(self, image: Image) -> Desk:
@@ -130,6 +134,7 @@ class Desks(QObject):
         desk = self._desks.get(image)
         if desk is None:
             return self._open(image, partial(self._sessions.start, name=image.name))
+        desk.check_idle()
         if not desk.session.busy:
             desk.frames.look_again()
         return desk
@@ -204,7 +209,9 @@ class Desks(QObject):
         frames = LayerFrames(image)
         session = make_session(frames)
         self._put_away(image)
-        desk = self._desks[image] = Desk(self._viewer, image, frames, session, self._corrections, parent=self)
+        desk = self._desks[image] = Desk(
+            self._viewer, image, frames, session, self._corrections, self._sessions.in_background, parent=self
+        )
         desk.said.connect(self.said)
         desk.progressed.connect(self.worked)
         desk.busy_changed.connect(self.worked)

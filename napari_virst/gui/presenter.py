@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
-from napari_virst.gui import layers, review, sentences
+from napari_virst.gui import layers, sentences
 from napari_virst.gui.desks import Desks
 from napari_virst.gui.guard import guarded
+from napari_virst.gui.instancing import Instancing
 from napari_virst.gui.pacing import Paced
+from napari_virst.gui.reviewing import Reviewing, timeline_state
 from napari_virst.gui.widget import QueryRow
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ NO_IMAGE = "A video or an image must be open; got none; open one, or one of File
 
 PROGRESS_INTERVAL_MS = 250
 """A progress bar repaints the whole window at once: 27 ms each in software GL (llvmpipe, 2 cores)."""
+
+TIMELINE_INTERVAL_MS = 250
+"""Gathering and drawing a timeline takes a few milliseconds at 10 000 frames, and a run changes it all the time."""
 
 
 class Presenter(QObject):
@@ -54,6 +59,11 @@ class Presenter(QObject):
         self._track_id: str | None = None
         self._is_open = True
         self._telling = Paced(self._tell, parent=self)
+        self._reviewing = Reviewing(viewer, dock, self._desks, self._say, self._tell_anew)
+        self._instancing = Instancing(viewer, self._desks, self._say, self._tell_anew)
+        self._wanted_frame = 0
+        self._going = Paced(self._go_to_wanted, parent=self)
+        self._drawing = Paced(self._show_timeline, TIMELINE_INTERVAL_MS, parent=self)
         self._working = Paced(self._show_work, PROGRESS_INTERVAL_MS, parent=self)
         self._passing_message = ""
         self._connect()
@@ -69,17 +79,41 @@ class Presenter(QObject):
         dock.model_chosen.connect(self._on_model_chosen)
         dock.run_requested.connect(self.run)
         dock.cancel_requested.connect(self.cancel)
-        dock.commit_requested.connect(partial(self._for_current, self.commit))
-        dock.absent_requested.connect(partial(self._for_current, self.mark_absent))
-        dock.repropagate_requested.connect(partial(self._for_current, self.repropagate))
-        dock.next_requested.connect(partial(self._for_current, self.review_next))
-        dock.previous_requested.connect(partial(self._for_current, self.review_previous))
+        for wished, action in (
+            (dock.commit_requested, self.commit),
+            (dock.absent_requested, self.mark_absent),
+            (dock.accept_requested, self.accept),
+            (dock.lock_requested, self.lock),
+            (dock.repropagate_requested, self.repropagate),
+            (dock.next_requested, self.review_next),
+            (dock.previous_requested, self.review_previous),
+            (dock.undo_requested, self.undo),
+        ):
+            wished.connect(partial(self._for_current, action))
+        self._connect_timeline()
         dock.save_requested.connect(self.save)
         dock.open_requested.connect(self.open)
         desks.said.connect(self._on_said)
         desks.worked.connect(self._working.ask)
         desks.tracks_changed.connect(self._show_tracks)
-        desks.looked_different.connect(self._telling.ask)
+        desks.looked_different.connect(self._tell_anew)
+
+    def _connect_timeline(self) -> None:
+        timeline, menu = self._dock.timeline, self._dock.instances_menu
+        reviewing, instancing = self._reviewing, self._instancing
+        timeline.frame_chosen.connect(self._on_frame_chosen)
+        for wished, action in (
+            (timeline.absent_requested, reviewing.mark_absent),
+            (timeline.anchor_deletion_requested, reviewing.delete_anchor),
+            (timeline.anchor_reuse_requested, reviewing.reuse_anchor),
+            (timeline.pin_requested, reviewing.pin_anchor),
+            (menu.split_requested, instancing.split),
+            (menu.merge_requested, instancing.merge),
+            (menu.swap_requested, instancing.swap),
+            (menu.show_tracks_requested, instancing.show_tracks),
+        ):
+            wished.connect(partial(self._for_current, action))
+        menu.aboutToShow.connect(self._fill_instances)
 
     @guarded
     def _take_up_again(self) -> None:
@@ -126,24 +160,6 @@ class Presenter(QObject):
             desk.session.cancel()
 
     @guarded
-    def commit(self, layer: Labels) -> None:
-        """Take the frame in view of a track as a user anchor."""
-        desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view()
-        span = desk.session.correct(track, frame)
-        self._say(f"Frame {frame} is an anchor now; re-propagating reaches {span}.")
-        self._telling.ask()
-
-    @guarded
-    def mark_absent(self, layer: Labels) -> None:
-        """Declare that the object cannot be seen on the frame in view."""
-        desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view()
-        span = desk.session.mark_absent(track, frame)
-        self._say(f"'{track.query.name}' is absent on frame {frame}; re-propagating reaches {span}.")
-        self._telling.ask()
-
-    @guarded
     def repropagate(self, layer: Labels) -> None:
         """Follow again from the corrections of a track."""
         desk, track = self._desks.owner_of(layer)
@@ -158,14 +174,39 @@ class Presenter(QObject):
         self._say(self._passing_message)
 
     @guarded
+    def commit(self, layer: Labels) -> None:
+        """Take the frame in view of a track as a user anchor."""
+        self._reviewing.commit(layer)
+
+    @guarded
+    def mark_absent(self, layer: Labels) -> None:
+        """Declare that the object cannot be seen on the frame in view."""
+        self._reviewing.mark_absent(layer)
+
+    @guarded
+    def accept(self, layer: Labels) -> None:
+        """Vouch for the selected frames, or the one in view."""
+        self._reviewing.accept(layer)
+
+    @guarded
+    def lock(self, layer: Labels) -> None:
+        """Have runs leave the selected frames, or the one in view, alone, or no longer."""
+        self._reviewing.lock(layer)
+
+    @guarded
     def review_next(self, layer: Labels) -> None:
-        """Go to the next frame worth a look."""
-        self._review(layer, +1)
+        """Go to the frame whose correction is worth most."""
+        self._reviewing.review(layer, +1)
 
     @guarded
     def review_previous(self, layer: Labels) -> None:
-        """Go to the last frame worth a look."""
-        self._review(layer, -1)
+        """Go back to the frame suggested before."""
+        self._reviewing.review(layer, -1)
+
+    @guarded
+    def undo(self, layer: Labels) -> None:
+        """Take back the last run, correction, acceptance or renaming of a track."""
+        self._instancing.undo(layer)
 
     @guarded
     def save(self) -> None:
@@ -183,16 +224,6 @@ class Presenter(QObject):
         folder = self._dock.ask_folder_to_open(self._sessions.folder)
         if folder is not None and self._is_open:
             self._choose_image(self._desks.open_project(folder).image)
-
-    def _review(self, layer: Labels, direction: int) -> None:
-        desk, track = self._desks.owner_of(layer)
-        frames = review.frames_to_review(track.masks.provenances, track.last_presence, track.last_iou)
-        frame = review.neighbour(frames, desk.frame_in_view(), direction)
-        if frame is None:
-            self._say("No frame is corrected or uncertain.")
-            return
-        dims = self._viewer.dims
-        dims.set_point(dims.ndim - layer.ndim, layers.world_time_of(frame, layer, dims.point))
 
     # What the viewer tells --------------------------------------------------------------------------------------
 
@@ -246,10 +277,35 @@ class Presenter(QObject):
         self._sessions.choose_model(model, device)
 
     @guarded
-    def _for_current(self, wish: Callable[[Labels], None]) -> None:
+    def _for_current(self, wish: Callable[..., None], *details: Any) -> None:
+        layer = self._layer
+        if layer is not None:
+            wish(layer, *details)
+
+    @property
+    def _layer(self) -> Labels | None:
         desk = self._desk
-        if desk is not None and self._track_id is not None:
-            wish(desk.show_track(desk.session.track(self._track_id)))
+        if desk is None or self._track_id is None:
+            return None
+        return desk.show_track(desk.session.track(self._track_id))
+
+    @guarded
+    def _on_frame_chosen(self, frame: int) -> None:
+        self._wanted_frame = frame
+        self._dock.timeline.show_frame(frame)
+        self._going.ask()
+
+    @guarded
+    def _go_to_wanted(self) -> None:
+        layer = self._layer
+        if layer is not None:
+            self._reviewing.go_to(layer, self._wanted_frame)
+
+    @guarded
+    def _fill_instances(self) -> None:
+        layer = self._layer
+        if layer is not None:
+            self._dock.instances_menu.show_instances(*self._instancing.labels_of(layer))
 
     @property
     def _desk(self) -> Desk | None:
@@ -264,9 +320,13 @@ class Presenter(QObject):
         self._show_tracks()
         self._show_work()
         self._telling.ask()
+        self._show_timeline()
 
     def _select(self, track: Track) -> None:
+        if track.track_id != self._track_id:
+            self._dock.timeline.clear_selection()
         self._track_id = track.track_id
+        self._show_timeline()
         self._show_tracks()
         if self._desk is not None:
             self._viewer.layers.selection.active = self._desk.show_track(track)
@@ -303,30 +363,54 @@ class Presenter(QObject):
     @guarded
     def _show_work(self) -> None:
         desk = self._desk
+        if desk is not None and desk.doing:
+            self._dock.set_busy(True, can_cancel=False)
+            self._dock.show_progress(f"{desk.doing} …")
+            return
         is_busy = desk is not None and desk.session.busy
         now = None if desk is None else desk.last_progress
         self._dock.set_busy(is_busy)
-        if now is None:
+        if now is None or desk is None:
             self._dock.show_progress("")
         elif is_busy:
             self._dock.show_progress(sentences.progress(now), now.num_done, now.num_total if now.num_done else 0)
         else:
-            self._dock.show_progress(sentences.finished(now), now.num_done, now.num_total)
+            is_complete = self._track_id is not None and not desk.session.track(self._track_id).unfinished()
+            self._dock.show_progress(sentences.finished(now, is_complete=is_complete), now.num_done, now.num_total)
             self._dock.clear_message(self._passing_message)
+
+    def _tell_anew(self) -> None:
+        self._telling.ask()
+        self._drawing.ask()
 
     @guarded
     def _tell(self) -> None:
         desk = self._desk
         if desk is None or self._track_id is None:
             self._dock.show_frame("")
+            self._dock.show_reason("")
             self._dock.show_plan("")
+            return
+        self._dock.timeline.show_frame(desk.frame_in_view())
+        if desk.doing:
             return
         track, frame = desk.session.track(self._track_id), desk.frame_in_view()
         presence, iou = float(track.last_presence[frame]), float(track.last_iou[frame])
-        self._dock.show_frame(sentences.frame(frame, track.masks.provenance(frame), presence, iou))
+        is_locked = bool(track.locked[frame])
+        self._dock.show_frame(sentences.frame(frame, track.masks.provenance(frame), presence, iou, is_locked=is_locked))
+        self._dock.show_reason(self._reviewing.reason(desk.session, track, frame))
         # While it runs, what is unfinished is no news; what was corrected meanwhile is.
         is_news = not desk.session.busy or bool(track.touched())
         self._dock.show_plan(sentences.plan(*desk.session.predict_span(track)) if is_news else "")
+
+    @guarded
+    def _show_timeline(self) -> None:
+        desk = self._desk
+        if desk is None or self._track_id is None:
+            self._dock.show_timeline(None)
+        elif not desk.doing:
+            self._dock.show_timeline(timeline_state(desk.session, desk.session.track(self._track_id)))
+            self._dock.timeline.show_frame(desk.frame_in_view())
 
     @guarded
     def close(self) -> None:
@@ -338,5 +422,7 @@ class Presenter(QObject):
             event.disconnect(callback)
         self._telling.stop()
         self._working.stop()
+        self._going.stop()
+        self._drawing.stop()
         self._desks.close()
         self._sessions.close()

@@ -55,22 +55,28 @@ def progress(now: Progress) -> str:
     return " · ".join(parts)
 
 
-def finished(now: Progress) -> str:
+def finished(now: Progress, *, is_complete: bool = False) -> str:
     """Say that a job has ended, and how long it took.
+
+    ``is_complete``: nothing is left to compute, also where fewer frames came than were asked for, since following
+    ends where its answers agree with what is held.
 
     Examples
     --------
     >>> from napari_virst.records import Progress
     >>> finished(Progress(num_done=120, num_total=120, elapsed_s=8.4))
     'done · 120 frames in 8 s'
+    >>> finished(Progress(num_done=30, num_total=120, elapsed_s=2.1), is_complete=True)
+    'done · 30 frames in 2 s, the others agreed already'
     """
     if not now.num_done:
         return "stopped"
-    state = "done" if now.num_done >= now.num_total else "stopped"
-    return f"{state} · {now.num_done} frames in {duration(now.elapsed_s)}"
+    is_whole = now.num_done >= now.num_total
+    text = f"{'done' if is_whole or is_complete else 'stopped'} · {now.num_done} frames in {duration(now.elapsed_s)}"
+    return text if is_whole or not is_complete else f"{text}, the others agreed already"
 
 
-def frame(index: int, provenance: Provenance, presence: float, predicted_iou: float) -> str:
+def frame(index: int, provenance: Provenance, presence: float, predicted_iou: float, *, is_locked: bool = False) -> str:
     """Say where the mask of a frame comes from; the model's estimates only where the mask is the model's.
 
     Examples
@@ -81,7 +87,7 @@ def frame(index: int, provenance: Provenance, presence: float, predicted_iou: fl
     >>> frame(12, Provenance.CORRECTED, presence=0.93, predicted_iou=0.81)
     'frame 12: corrected'
     """
-    text = f"frame {index}: {_PROVENANCE[provenance]}"
+    text = f"frame {index}: {_PROVENANCE[provenance]}" + (", locked" if is_locked else "")
     if provenance in (Provenance.PREDICTED, Provenance.PROPAGATED):
         for name, value in (("presence", presence), ("predicted IoU", predicted_iou)):
             text += f", {name} {value:.2f}" if math.isfinite(value) else ""
@@ -89,14 +95,55 @@ def frame(index: int, provenance: Provenance, presence: float, predicted_iou: fl
 
 
 def plan(span: Span | None, seconds: float | None) -> str:
-    """Say what re-propagation would do, as "frames 312–488, about 35 s"; empty when there is nothing to do.
+    """Say what re-propagation would do at most; empty when there is nothing to do.
+
+    It may end earlier, where what is followed agrees again with what is held.
 
     Examples
     --------
     >>> from napari_virst.records import Span
     >>> plan(Span(312, 489), 35.0), plan(Span(312, 489), None), plan(None, None)
-    ('frames 312–488, about 35 s', 'frames 312–488', '')
+    ('frames 312–488 at most, up to about 35 s', 'frames 312–488 at most', '')
     """
     if span is None or not len(span):
         return ""
-    return str(span) + (f", about {duration(seconds)}" if seconds is not None and math.isfinite(seconds) else "")
+    is_known = seconds is not None and math.isfinite(seconds)
+    return f"{span} at most" + (f", up to about {duration(seconds)}" if is_known and seconds is not None else "")
+
+
+_UNDONE = {
+    "run": "the last run",
+    "correct": "the correction",
+    "accept": "the acceptance",
+    "absent": "“absent here”",
+    "give": "the given mask",
+    "restore": "giving a frame back to the model",
+    "split": "splitting into instances",
+    "merge": "merging instances",
+    "swap": "swapping instances",
+    "parent": "the division",
+}
+
+
+def undone(action: str | None, query: str) -> str:
+    """Say what undo has taken back.
+
+    Examples
+    --------
+    >>> undone("run", "the cell"), undone(None, "the cell")
+    ('Undone for “the cell”: the last run.', 'Nothing to undo for “the cell”; strokes are undone with Ctrl+Z.')
+    """
+    if action is None:
+        return f"Nothing to undo for “{query}”; strokes are undone with Ctrl+Z."
+    return f"Undone for “{query}”: {_UNDONE.get(action, action)}."
+
+
+def num_frames(count: int) -> str:
+    """Count frames.
+
+    Examples
+    --------
+    >>> num_frames(1), num_frames(3)
+    ('1 frame', '3 frames')
+    """
+    return f"{count} frame{'s' * (count != 1)}"

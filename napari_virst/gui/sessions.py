@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ class WindowSessions:
         self._model = ChosenModel(load)
         self._folder = folder or Path(platformdirs.user_data_dir("napari-virst", appauthor=False)) / "sessions"
         self._make_runner = make_runner
-        self._copier: Runner | None = None
+        self._background: Runner | None = None
 
     @property
     def folder(self) -> Path:
@@ -151,20 +152,23 @@ class WindowSessions:
 
     def copy(self, session: AnnotationSession, target: Path, on_end: Callable[[BaseException | None], None]) -> None:
         """Copy the project of a session to ``target`` in the background; ``on_end`` gets None or an error."""
-        source = session.folder
+        self.in_background(partial(copy_project, session.folder, target), on_end)
+
+    def in_background(self, action: Callable[[], None], on_end: Callable[[BaseException | None], None]) -> None:
+        """Do something lengthy in a worker, one thing after another; ``on_end`` gets None or an error."""
 
         def work(_should_stop: Callable[[], bool]) -> Iterator[None]:
-            copy_project(source, target)
+            action()
             yield None
 
-        if self._copier is None:
-            self._copier = self._make_runner(self._dispatch, _nothing)
-        self._copier.submit(work, lambda _item: None, on_end)
+        if self._background is None:
+            self._background = self._make_runner(self._dispatch, _nothing)
+        self._background.submit(work, lambda _item: None, on_end)
 
     def close(self) -> None:
-        """End the background copying; a copy that has begun is finished."""
-        if self._copier is not None:
-            self._copier.close()
+        """End the work in the background; what has begun is finished."""
+        if self._background is not None:
+            self._background.close()
 
     def _with_runner(self, frames: LayerFrames, make: Callable[[Runner], AnnotationSession]) -> AnnotationSession:
         runner = self._make_runner(self._dispatch, frames.close)

@@ -28,6 +28,15 @@ class Corrections(Protocol):
     def review_previous(self, layer: Labels) -> None:
         """Go to the last frame to look at."""
 
+    def accept(self, layer: Labels) -> None:
+        """Vouch for the selected frames, or the one in view."""
+
+    def lock(self, layer: Labels) -> None:
+        """Have runs leave the selected frames, or the one in view, alone, or no longer."""
+
+    def undo(self, layer: Labels) -> None:
+        """Take back the last run, correction or acceptance of the track."""
+
 
 def keys_for(corrections: Corrections) -> Mapping[str, Callable[[Labels], None]]:
     """Say which key does what, as napari writes keys."""
@@ -37,6 +46,9 @@ def keys_for(corrections: Corrections) -> Mapping[str, Callable[[Labels], None]]
         "Shift-S": corrections.repropagate,
         "N": corrections.review_next,
         "Shift-N": corrections.review_previous,
+        "Shift-A": corrections.accept,
+        "U": corrections.lock,
+        "Control-Alt-Z": corrections.undo,
     }
 
 

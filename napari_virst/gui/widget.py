@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
     QFileDialog,
     QFormLayout,
-    QFrame,
-    QGridLayout,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QListWidget,
@@ -27,15 +22,25 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_virst.gui import parts
+from napari_virst.gui.instances_menu import InstancesMenu
+from napari_virst.gui.timeline import Timeline
+from napari_virst.gui.timeline_state import legend
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qtpy.QtGui import QKeyEvent
 
+    from napari_virst.gui.timeline_state import TimelineState
+    from napari_virst.records import Span
+
 COMPACT = "compact"
 _CHOOSE_FOLDER = "choose folder…"
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _QUERY_HINT = "the red circle that moves left"
+_TIMELINE_TIP = """Frames of the query over time. Click or drag: go there. Shift+drag: select frames to accept or lock.
+Right-click: delete or pin an anchor, absent here."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ class VirstWidget(QWidget):
     next_requested = Signal()
     """Go to the next frame worth a look."""
     previous_requested = Signal()
+    accept_requested = Signal()
+    lock_requested = Signal()
+    """Accept, and lock or unlock, the selected frames or the one in view."""
+    undo_requested = Signal()
     save_requested = Signal()
     open_requested = Signal()
     closed = Signal()
@@ -77,6 +86,7 @@ class VirstWidget(QWidget):
         self._last_folder = Path.home()
         self._build_choosers()
         self._build_query()
+        self._build_timeline()
         self._build_corrections()
         self._build_project()
         self._lay_out()
@@ -102,7 +112,7 @@ class VirstWidget(QWidget):
         self.track_list.blockSignals(True)
         self.track_list.clear()
         for row in rows:
-            item = QListWidgetItem(_swatch(row.color), row.text)
+            item = QListWidgetItem(parts.swatch(row.color), row.text)
             item.setData(Qt.ItemDataRole.UserRole, row.track_id)
             self.track_list.addItem(item)
             if row.track_id == current:
@@ -111,15 +121,15 @@ class VirstWidget(QWidget):
         self.track_list.setVisible(bool(rows))
         self._update_buttons()
 
-    def set_busy(self, is_busy: bool) -> None:
-        """Show whether a job is running."""
-        self.cancel_button.setEnabled(is_busy)
+    def set_busy(self, is_busy: bool, *, can_cancel: bool = True) -> None:
+        """Show whether a job is running, and whether it can be stopped."""
+        self.cancel_button.setEnabled(is_busy and can_cancel)
         self.progress_bar.setVisible(is_busy)
         self.progress_label.setVisible(is_busy or bool(self.progress_label.text()))
 
     def show_progress(self, text: str, num_done: int = 0, num_total: int = 0) -> None:
         """Say how far the job has come; a total of 0 shows that it is not known."""
-        self.progress_label.setText(_breaking_at_dots(text))
+        self.progress_label.setText(parts.breaking_at_dots(text))
         self.progress_label.setVisible(bool(text))
         self.progress_bar.setRange(0, num_total)
         self.progress_bar.setValue(num_done)
@@ -127,6 +137,21 @@ class VirstWidget(QWidget):
     def show_frame(self, text: str) -> None:
         """Say what is known of the frame in view."""
         self.frame_label.setText(text)
+
+    def show_timeline(self, state: TimelineState | None) -> None:
+        """Show a track over time, with its legend; None for none."""
+        self.timeline.show_state(state)
+        self.timeline_legend.setVisible(self.timeline.isVisibleTo(self))
+
+    def show_reason(self, text: str) -> None:
+        """Say why the frame in view is suggested; an empty text says that it is not."""
+        self.reason_label.setText(text)
+        self.reason_label.setVisible(bool(text))
+
+    @property
+    def selected_frames(self) -> Span | None:
+        """The frames selected on the timeline; None where there are none."""
+        return self.timeline.selection
 
     def show_plan(self, text: str) -> None:
         """Say what re-propagation would do; an empty text says that there is nothing to do."""
@@ -176,11 +201,11 @@ class VirstWidget(QWidget):
     # How it is made ---------------------------------------------------------------------------------------------
 
     def _build_choosers(self) -> None:
-        self.image_box = _combo("The video or image to annotate; the newest is chosen by itself")
-        self.model_box = _combo("The model that follows the query. It is loaded in the background when first used")
+        self.image_box = parts.combo("The video or image to annotate; the newest is chosen by itself")
+        self.model_box = parts.combo("The model that follows the query. It is loaded in the background when first used")
         self.model_box.addItem("compact (bundled)", COMPACT)
         self.model_box.addItem(_CHOOSE_FOLDER, None)
-        self.device_box = _combo("Where the model runs; auto takes a GPU where there is one")
+        self.device_box = parts.combo("Where the model runs; auto takes a GPU where there is one")
         self.device_box.addItems(list(_DEVICES))
         self._chosen_model_row = 0
 
@@ -189,12 +214,12 @@ class VirstWidget(QWidget):
         self.query_edit.setPlaceholderText(_QUERY_HINT)
         self.query_edit.setClearButtonEnabled(True)
         self.query_edit.setToolTip("Describe what to follow, in plain words; Enter runs")
-        self.run_button = _button("Run (Enter)", "Find and follow this query through the whole video")
-        self.cancel_button = _button("Cancel (Esc)", "Stop the run; the frames done so far are kept")
+        self.run_button = parts.button("Run (Enter)", "Find and follow this query through the whole video")
+        self.cancel_button = parts.button("Cancel (Esc)", "Stop the run; the frames done so far are kept")
         self.progress_bar = QProgressBar()
         self.progress_bar.setTextVisible(False)
         self.progress_bar.setFixedHeight(6)
-        self.progress_label = _note()
+        self.progress_label = parts.note()
         self.track_list = QListWidget()
         self.track_list.setToolTip("The queries of this image; choosing one selects its layer")
         self.track_list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -207,23 +232,48 @@ class VirstWidget(QWidget):
         self.track_list.setUniformItemSizes(True)
 
     def _build_corrections(self) -> None:
-        self.frame_label = _note("Where the mask of the frame in view comes from")
-        self.commit_button = _button("Commit frame (C)", "The mask of this frame is right: take it as an anchor")
-        self.absent_button = _button(
+        self.frame_label = parts.note("Where the mask of the frame in view comes from")
+        self.commit_button = parts.button("Commit frame (C)", "The mask of this frame is right: take it as an anchor")
+        self.absent_button = parts.button(
             "Absent here (K)", "It cannot be seen on this frame: empty it and take that as an anchor"
         )
-        self.previous_button = _button("‹ Review (Shift+N)", "Go back to a frame that is corrected or uncertain")
-        self.next_button = _button("Review › (N)", "Go on to a frame that is corrected or uncertain")
-        self.repropagate_button = _button(
+        self.accept_button = parts.button(
+            "Accept (Shift+A)",
+            "You looked, and the mask is right: no run changes it, and others follow it as an anchor",
+        )
+        self.lock_button = parts.button("Lock (U)", "Runs leave the mask alone, or no longer; it is no anchor")
+        self.previous_button = parts.button("Previous (Shift+N)", "Go back to the frame suggested before")
+        self.next_button = parts.button("Next to review (N)", "Go to the frame whose correction is worth most")
+        self.reason_label = parts.note("Why this frame is suggested")
+        self.reason_label.setVisible(False)
+        self.repropagate_button = parts.button(
             "Re-propagate (Shift+S)", "Follow again from your corrections; frames that you painted never change"
         )
-        self.plan_label = _note("What re-propagating would do")
+        self.undo_button = parts.button(
+            "Undo (Ctrl+Alt+Z)", "Take back the last run, correction or acceptance; strokes have napari's own Ctrl+Z"
+        )
+        self.instances_button = parts.button("Instances", "Tell the pieces of the mask apart over time")
+        self.instances_menu = InstancesMenu(self)
+        self.instances_button.setMenu(self.instances_menu)
+        self.plan_label = parts.note("What re-propagating would do")
         self.plan_label.setVisible(False)
 
+    def _build_timeline(self) -> None:
+        self.timeline = Timeline()
+        self.timeline.setVisible(False)
+        self.timeline_legend = QLabel(legend())
+        self.timeline_legend.setWordWrap(True)
+        self.timeline_legend.setToolTip(_TIMELINE_TIP)
+        self.timeline_legend.setVisible(False)
+        self.selection_label = parts.note("Shift+drag on the timeline selects; a click there ends it")
+        self.selection_label.setVisible(False)
+
     def _build_project(self) -> None:
-        self.save_button = _button("Save project…", "Copy masks, queries and corrections to a folder of your choice")
-        self.open_button = _button("Open project…", "Go on with a project saved before")
-        self.message_label = _note()
+        self.save_button = parts.button(
+            "Save project…", "Copy masks, queries and corrections to a folder of your choice"
+        )
+        self.open_button = parts.button("Open project…", "Go on with a project saved before")
+        self.message_label = parts.note()
         self.message_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message_label.setVisible(False)
 
@@ -235,22 +285,26 @@ class VirstWidget(QWidget):
         form.addRow("Model", self.model_box)
         form.addRow("Device", self.device_box)
         form.addRow("Query", self.query_edit)
-        corrections = QGridLayout()
-        corrections.setContentsMargins(0, 0, 0, 0)
-        corrections.addWidget(self.commit_button, 0, 0)
-        corrections.addWidget(self.absent_button, 0, 1)
-        corrections.addWidget(self.previous_button, 1, 0)
-        corrections.addWidget(self.next_button, 1, 1)
-        corrections.addWidget(self.repropagate_button, 2, 0, 1, 2)
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 8)
         column.setSpacing(6)
         column.addLayout(form)
-        column.addWidget(_row(self.run_button, self.cancel_button))
-        for part in (self.progress_bar, self.progress_label, _line(), self.track_list, self.frame_label):
+        column.addWidget(parts.row(self.run_button, self.cancel_button))
+        for part in (self.progress_bar, self.progress_label, parts.line(), self.track_list):
             column.addWidget(part)
-        column.addLayout(corrections)
-        for part in (self.plan_label, _line(), _row(self.save_button, self.open_button), self.message_label):
+        for part in (self.timeline, self.timeline_legend, self.selection_label, self.frame_label):
+            column.addWidget(part)
+        for part in (
+            parts.row(self.commit_button, self.absent_button),
+            parts.row(self.accept_button, self.lock_button),
+            parts.row(self.previous_button, self.next_button),
+            self.reason_label,
+            self.repropagate_button,
+            self.plan_label,
+            parts.row(self.undo_button, self.instances_button),
+        ):
+            column.addWidget(part)
+        for part in (parts.line(), parts.row(self.save_button, self.open_button), self.message_label):
             column.addWidget(part)
         column.addStretch(1)
         self.setMinimumWidth(280)
@@ -269,6 +323,12 @@ class VirstWidget(QWidget):
         self.repropagate_button.clicked.connect(self.repropagate_requested)
         self.previous_button.clicked.connect(self.previous_requested)
         self.next_button.clicked.connect(self.next_requested)
+        self.accept_button.clicked.connect(self.accept_requested)
+        self.lock_button.clicked.connect(self.lock_requested)
+        self.undo_button.clicked.connect(self.undo_requested)
+        self.timeline.accept_requested.connect(self.accept_requested)
+        self.timeline.lock_requested.connect(self.lock_requested)
+        self.timeline.selection_changed.connect(self._name_what_is_selected)
         self.save_button.clicked.connect(self.save_requested)
         self.open_button.clicked.connect(self.open_requested)
 
@@ -298,11 +358,23 @@ class VirstWidget(QWidget):
         if item is not None:
             self.track_chosen.emit(item.data(Qt.ItemDataRole.UserRole))
 
+    def _name_what_is_selected(self) -> None:
+        span = self.timeline.selection
+        self.selection_label.setText("" if span is None else f"Selected: {span}, for Accept and Lock")
+        self.selection_label.setVisible(span is not None)
+
+    @property
+    def _track_buttons(self) -> tuple[QPushButton, ...]:
+        return (
+            *(self.commit_button, self.absent_button, self.accept_button, self.lock_button),
+            *(self.previous_button, self.next_button, self.undo_button, self.instances_button),
+        )
+
     def _update_buttons(self) -> None:
         has_image = self.image_box.count() > 0
         has_track = self.track_list.currentItem() is not None
         self.run_button.setEnabled(has_image and bool(self.query_edit.text().strip()))
-        for button in (self.commit_button, self.absent_button, self.previous_button, self.next_button):
+        for button in self._track_buttons:
             button.setEnabled(has_track)
         self.repropagate_button.setEnabled(has_track and bool(self.plan_label.text()))
         self.save_button.setEnabled(self.track_list.count() > 0)
@@ -322,55 +394,3 @@ class VirstWidget(QWidget):
                 self.closed.emit()
             self._was_docked = self.parent() is not None
         return bool(super().event(event))
-
-
-def _combo(tip: str) -> QComboBox:
-    box = QComboBox()
-    box.setToolTip(tip)
-    box.setMinimumContentsLength(8)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return box
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button
-
-
-def _note(tip: str = "") -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setToolTip(tip)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    return label
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    return line
-
-
-def _row(*parts: QWidget) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for part in parts:
-        layout.addWidget(part)
-    return row
-
-
-def _swatch(color: tuple[float, float, float]) -> QIcon:
-    pixmap = QPixmap(12, 12)
-    pixmap.fill(QColor.fromRgbF(*color))
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # else the style tints the selected one
-    return icon
-
-
-def _breaking_at_dots(text: str) -> str:
-    """Let lines break between the parts only, not within "14.2 frames/s"."""
-    unbroken = text.replace(" ", "\N{NO-BREAK SPACE}").replace("/", "/\N{WORD JOINER}")
-    return unbroken.replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")

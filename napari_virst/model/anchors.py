@@ -142,7 +142,8 @@ def plan_legs(
 
     Between two origins frames are followed from the nearer one: forward from the earlier, backward from the later, so
     that no mask is farther from its origin than it has to be. Where one of the two says "not here" there is nothing to
-    follow from it, and the other one has all frames. Frames before the first origin are followed backward. The legs around the focus come first. Every frame of the span that is no origin appears exactly once.
+    follow from it, and the other one has all frames. Frames before the first origin are followed backward. The legs
+    around the focus come first. Every frame of the span that is no origin appears exactly once.
 
     Parameters
     ----------

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import Sam2VideoConfig
 
-# Rows of the attention map that are computed at once: 256 × 7184 float32 stay in a CPU's cache.
-_NUM_ROWS = 256
+# Weights of the attention map that are computed at once: 256 rows of 7 184 took least, 7 MB.
+_NUM_WEIGHTS = 256 * 7184
 
 
 class MemoryAttention(Sam2VideoMemoryAttention):
@@ -97,8 +97,9 @@ def _turn(x_BLD: Tensor, turns_NK: Tensor, num_excluded: int = 0) -> Tensor:
 def _weighted_memory(query_BND: Tensor, key_BLD: Tensor, memory_BLM: Tensor) -> Tensor:
     """(B, N, M): the mean of memory, weighted by how well keys fit."""
     read_BNM = query_BND.new_empty(*query_BND.shape[:2], memory_BLM.shape[-1])
+    num_rows = max(16, _NUM_WEIGHTS // key_BLD.shape[1])
     for query_ND, key_LD, memory_LM, read_NM in zip(query_BND, key_BLD, memory_BLM, read_BNM, strict=True):
-        for start in range(0, len(query_ND), _NUM_ROWS):
-            rows = slice(start, start + _NUM_ROWS)
+        for start in range(0, len(query_ND), num_rows):
+            rows = slice(start, start + num_rows)
             read_NM[rows] = F.softmax(query_ND[rows] @ key_LD.T, dim=-1) @ memory_LM
     return read_BNM

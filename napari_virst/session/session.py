@@ -21,7 +21,7 @@ from napari_virst.session.instancing import InstancingSession
 from napari_virst.session.track import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -180,9 +180,12 @@ class AnnotationSession(InstancingSession):
         """Return (T,) the error to be expected of every frame, 0…1; see :func:`napari_virst.session.review.doubts`."""
         return review.doubts(track)
 
-    def next_to_review(self, track: Track, after: int | None = None) -> int | None:
-        """Return the frame most worth looking at, or the most so behind ``after``; None where none is left."""
-        return review.next_to_review(track, after)
+    def next_to_review(self, track: Track, after: int | None = None, passed: Collection[int] = ()) -> int | None:
+        """Return the frame most worth looking at, or the most so behind ``after``; None where none is left.
+
+        Frames that the person has ``passed`` by are not suggested again.
+        """
+        return review.next_to_review(track, after, passed)
 
     # -- undo ----------------------------------------------------------------------------------------------------
 

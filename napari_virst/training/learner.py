@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_virst.training.auxiliary import Auxiliary
 from napari_virst.training.lessons import FollowLesson
-from napari_virst.training.steps import Loss, follow_step, ground_step, propagate_step
+from napari_virst.training.steps import Loss, follow_step, ground_step, propagate_step, watch_step
 
 if TYPE_CHECKING:
     from napari_virst.model.processing import VirstProcessor
@@ -29,6 +29,8 @@ class AskingPlan:
     show_video: bool = True
     freeze_encoder: bool = False
     is_propagated: bool = False
+    is_watched: bool = False
+    """Nothing is asked: the video tower alone names what goes on."""
 
 
 class Learner(nn.Module):
@@ -73,6 +75,8 @@ class Learner(nn.Module):
             return self._ask(lesson, plan)
 
     def _ask(self, lesson: AskedLesson, plan: AskingPlan) -> Loss:
+        if plan.is_watched:
+            return watch_step(self.model, lesson, self.auxiliary)
         what = self.model, self.processor, lesson, self.weights, self.auxiliary
         if plan.is_propagated:
             return propagate_step(*what, segmentation_frames=plan.segmentation_frames, head_WD=self.head_WD)

@@ -152,7 +152,8 @@ class Trainer:
             return prepare_follow(clips, self.processor, phase.mask_prompts, generator, device)
         kinds = _kinds_of(kind, phase)
         num_frames = _num_frames_of(kind, phase)
-        scenes = self.source.asked(batch, phase.queries_per_scene, num_frames, phase.size, generator, kinds)
+        num_queries = 1 if kind == "watch" else phase.queries_per_scene
+        scenes = self.source.asked(batch, num_queries, num_frames, phase.size, generator, kinds)
         return prepare_asked(scenes, self.processor, device)
 
     def _open_weights(self, phase: Phase) -> None:
@@ -308,7 +309,9 @@ def _plan_asking(kind: LessonKind, phase: Phase, generator: torch.Generator) -> 
     frames = tuple(sorted(order.tolist()))
     places = torch.randperm(len(frames), generator=generator)[: phase.num_decoded_frames]
     decoded = tuple(sorted(places.tolist()))
-    return AskingPlan(frames, decoded, not is_hidden or is_propagated, phase.freeze_encoder, is_propagated)
+    return AskingPlan(
+        frames, decoded, not is_hidden or is_propagated, phase.freeze_encoder, is_propagated, kind == "watch"
+    )
 
 
 def _num_frames_of(kind: LessonKind, phase: Phase) -> int:

@@ -8,9 +8,13 @@ from typing import Literal
 from napari_virst.training.losses import LossWeights
 from napari_virst.training.mask_prompts import MaskPrompts
 
-LessonKind = Literal["still", "ground", "propagate", "follow", "follow_scene"]
-"""Language on single pictures without visual tokens; language on clips; language, and from there through memory; a mask
-to follow, in cut-outs or in scenes."""
+LessonKind = Literal["watch", "still", "ground", "propagate", "follow", "follow_scene"]
+"""What is done in a step.
+
+"watch": name what goes on in clips, for the video tower alone. "still": language on single pictures without visual
+tokens. "ground": language on clips. "propagate": language, and from there through memory. "follow", "follow_scene": a
+mask to follow, in cut-outs or in scenes.
+"""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,9 @@ STILL_TOPICS = ("colour", "shape", "size", "level")
 _SIZE_EDGES = (0.062, 0.078, 0.095, 0.115)
 """Radii, in sides, between the classes of "size"."""
 
+NUM_PLANNED_FRAMES = 16
+"""Length, in frames, of the clips that queries about time are judged on."""
+
 _MAX_PLANS = 1000
 
 
@@ -76,8 +79,6 @@ def asked_scenes(
     size: int,
     generator: torch.Generator,
     kinds: Sequence[str],
-    *,
-    num_planned_frames: int | None = None,
 ) -> AskedScenes:
     """Draw scenes and ask up to ``num_queries`` different things about each.
 
@@ -87,18 +88,16 @@ def asked_scenes(
         B, and the most queries per scene. The first is of the kind that the scene was planned for; the others are of
         whatever kind succeeds.
     num_frames, size
-        T, and H = W in pixels.
+        T, and H = W in pixels. Queries speak of clips of ``NUM_PLANNED_FRAMES``; where T is smaller, one frame is drawn
+        from each of T equal parts, as the language side samples a video.
     generator
         Decides everything; its device is where clips are drawn.
     kinds
         To choose from, evenly; a kind given twice comes twice as often. Kinds that need time are left out on one frame.
-    num_planned_frames
-        Length of the clips that queries speak of; T of their frames are drawn, one from each of T equal parts, as the
-        language side samples a video. Equal to T where None, and on one frame.
     """
     kinds = [kind for kind in kinds if num_frames > 1 or kind not in KINDS_IN_TIME]
     rng = Random(_seed_from(generator))
-    planned = num_frames if num_frames == 1 or num_planned_frames is None else num_planned_frames
+    planned = num_frames if num_frames == 1 else max(num_frames, NUM_PLANNED_FRAMES)
     asked = [_ask(rng, planned, num_queries, kinds) for _ in range(num_scenes)]
     shown = [_thinned(scene, _sampled(rng, planned, num_frames)) for scene, _ in asked]
     frames, owners = render(shown, size, generator)

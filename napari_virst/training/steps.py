@@ -128,6 +128,15 @@ def propagate_step(
     return _with_language_losses(loss, terms, model, processor, heard, weights, auxiliary, head_WD)
 
 
+def watch_step(model: VirstModel, lesson: AskedLesson, auxiliary: Auxiliary) -> Loss:
+    """Name colour, shape, course … of the objects off the video tower's tokens; no words, no masks.
+
+    Ten times as many clips a second as with language, and what the tower sees first has to be there to be spoken of.
+    """
+    loss = see_clips(model, lesson).topics_loss(auxiliary, lesson)
+    return loss, {"video_topics": loss.item()}
+
+
 def follow_step(
     model: VirstModel, lesson: FollowLesson, weights: LossWeights, *, max_anchors: int = 3, num_fifo_frames: int = 2
 ) -> Loss:

@@ -42,7 +42,8 @@ def rows_of(segmenter, frames, truth, query: str, fixed: set[int]) -> tuple[NDAr
     masks[list(fixed)] = truth[list(fixed)]
     free = [frame for frame in range(NUM_FRAMES) if frame not in fixed]
     area = np.count_nonzero(masks, axis=(1, 2)).astype(float)
-    certainty = np.clip(np.where(presence >= 0.5, presence * iou, 1 - presence), 0.02, 0.98)
+    seen, sure = np.nan_to_num(presence, nan=0.5), np.nan_to_num(iou, nan=1.0)
+    certainty = np.clip(np.where(seen >= 0.5, seen * sure, 1 - seen), 0.02, 0.98)
     change = np.zeros(NUM_FRAMES)
     if fixed:
         nearest = [min(fixed, key=lambda f, t=t: abs(f - t)) for t in range(NUM_FRAMES)]
@@ -111,7 +112,7 @@ def main() -> None:
     print(", ".join(f"{name} {weight:.2f}" for name, weight in zip(NAMES, weights, strict=True)))
     report("fitted, on clips left out", left_out, errors)
     report("as in the code", present, errors)
-    report("certainty alone", [-f[:, 1] for f in features], errors)
+    report("certainty alone", [1 / (1 + np.exp(f[:, 1])) for f in features], errors)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def test_without_arbitration_every_anchor_is_kept(answer):
 def test_demotion_ends_trust_in_what_is_held_around_the_anchor(answer):
     before = answer(anchors=())
     held = {frame: result.mask for frame, result in before.items()}
-    trusting = answer(agreement_iou=0.0, job={"known_mask": held.get}, convergence_frames=1, convergence_iou=0.0)
-    demoting = answer(agreement_iou=1.1, job={"known_mask": held.get}, convergence_frames=1, convergence_iou=0.0)
+    trusting = answer(agreement_iou=0.0, job={"known_mask": held.get}, convergence_frames=1, convergence_iou=1e-6)
+    demoting = answer(agreement_iou=1.1, job={"known_mask": held.get}, convergence_frames=1, convergence_iou=1e-6)
     assert set(demoting) == set(range(NUM_FRAMES)) - {2, 7}
     assert len(trusting) < len(demoting)
 

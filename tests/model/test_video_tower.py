@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from napari_virst.errors import InputError
 from napari_virst.model.config import VideoTowerConfig
-from napari_virst.model.video_tower import Projector, VideoTower, merge_tokens, position_table
+from napari_virst.model.video_tower import MotionCue, Projector, VideoTower, merge_tokens, position_table
 
 
 @pytest.fixture
@@ -147,3 +147,51 @@ def test_gradients_flow_through_merging():
     merged, weights = merge_tokens(tokens, 5, 2)
     (merged * weights).sum().backward()
     torch.testing.assert_close(tokens.grad, torch.ones_like(tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "axis", "sign"),
+    [((0, 8), 1, 1), ((0, -8), 1, -1), ((8, 0), 0, 1), ((-8, 0), 0, -1)],
+    ids=["right", "left", "down", "up"],
+)
+def test_motion_cue_tells_where_a_square_goes(step, axis, sign):
+    torch.manual_seed(0)
+    cue = MotionCue(config_with_cue())
+    pixels_BTCHW = torch.full((1, 2, 3, 32, 32), -1.0)
+    pixels_BTCHW[0, 0, :, 8:16, 8:16] = 2.0
+    top, left = 8 + step[0], 8 + step[1]
+    pixels_BTCHW[0, 1, :, top : top + 8, left : left + 8] = 2.0
+    keys_BTNE = cue._keys(pixels_BTCHW)
+    steps_BTN4 = cue._compare(keys_BTNE[:, :-1], keys_BTNE[:, 1:])
+    y, x = steps_BTN4[0, 0, 1 * 4 + 1, :2].tolist()
+    along, across = ((y, x), (x, y))[axis]
+    assert along * sign > 0.5
+    assert abs(along) > 5 * abs(across)
+
+
+def test_motion_cue_is_told_to_the_tokens():
+    torch.manual_seed(0)
+    tower = VideoTower(config_with_cue()).eval()
+    clips = random_clips(tower.config)
+    tower.motion_cue.tell.weight.data.mul_(2)
+    louder = tower(clips)
+    tower.motion_cue.tell.weight.data.div_(2)
+    assert not torch.allclose(louder, tower(clips))
+
+
+def test_published_tower_has_no_motion_cue(tower):
+    assert tower.motion_cue is None
+    assert not [name for name in tower.state_dict() if "motion" in name]
+
+
+def config_with_cue() -> VideoTowerConfig:
+    return VideoTowerConfig(
+        image_size=32,
+        patch_size=8,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_frames_per_clip=2,
+        position_grid=4,
+        motion_key_dim=6,
+    )
