@@ -90,6 +90,7 @@ class Instancing:
         if name in self._viewer.layers and isinstance(self._viewer.layers[name], Tracks):
             self._viewer.layers.remove(name)
         self._viewer.add_layer(Tracks(data, graph=graph, name=name, **place))
+        self._viewer.layers.selection.active = desk.show_track(track)  # where the keys are
 
     def undo(self, layer: Labels) -> None:
         """Take back the last run, correction, acceptance or renaming of a track."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_virst.gui.widget import VirstWidget
     from napari_virst.session.session import AnnotationSession, Track
 
+_TIP_CHARACTERS = 60
 _OVER = "You have seen every frame that is worth a look; N begins anew."
 
 
@@ -189,7 +191,8 @@ def describe(session: AnnotationSession, track: Track, frame: int) -> str:
         said.append(f"doubt {doubt:.2f}" + (f": {why}" if why else ""))
     for note in session.anchor_notes(track):
         if note.frame == frame:
-            said.append(f"{note.kind} anchor, {'pinned' if note.is_pinned else note.state}. {note.why}")
+            state = "pinned" if note.is_pinned else note.state
+            said.append(fill(f"{note.kind} anchor, {state}. {note.why}", _TIP_CHARACTERS))
         elif frame in note.governs:
             said.append(f"nearest anchor in use: frame {note.frame} ({note.kind})")
     return "\n".join(said)

@@ -103,12 +103,12 @@ def plan(span: Span | None, seconds: float | None) -> str:
     --------
     >>> from napari_virst.records import Span
     >>> plan(Span(312, 489), 35.0), plan(Span(312, 489), None), plan(None, None)
-    ('frames 312–488 at most, up to about 35 s', 'frames 312–488 at most', '')
+    ('frames 312–488 at most, about 35 s', 'frames 312–488 at most', '')
     """
     if span is None or not len(span):
         return ""
     is_known = seconds is not None and math.isfinite(seconds)
-    return f"{span} at most" + (f", up to about {duration(seconds)}" if is_known and seconds is not None else "")
+    return f"{span} at most" + (f", about {duration(seconds)}" if is_known and seconds is not None else "")
 
 
 _UNDONE = {

@@ -360,7 +360,7 @@ class VirstWidget(QWidget):
 
     def _name_what_is_selected(self) -> None:
         span = self.timeline.selection
-        self.selection_label.setText("" if span is None else f"Selected: {span}, for Accept and Lock")
+        self.selection_label.setText("" if span is None else f"selected: {span} (Accept, Lock)")
         self.selection_label.setVisible(span is not None)
 
     @property

@@ -1,7 +1,8 @@
 """The eyes of the language side: UMT video encoder, token merging, projector.
 
 Shape legend: B clips, T frames of a clip, C channels, H W pixels, N tokens of a clip (frame-major, then row-major),
-G heads, E channels of a head or key, P pooled pixels of a cell, X frames, S source tokens, R merged source tokens, D width of the language model.
+G heads, E channels of a head or key, P pooled pixels of a cell, X frames, S source tokens, R merged source tokens,
+D width of the language model.
 """
 
 from __future__ import annotations

@@ -113,20 +113,12 @@ def test_selecting_a_layer_chooses_its_query(bench: Any) -> None:
     assert bench.dock.track_list.currentRow() == 0
 
 
-@pytest.mark.parametrize("key", ["C", "K", "Shift-S", "N", "Shift-N"])
+@pytest.mark.parametrize("key", ["C", "K", "Shift-S", "N", "Shift-N", "Shift-A", "U", "Ctrl-Alt-Z"])
 def test_keys_are_bound_on_our_layer_only(bench: Any, key: str) -> None:
     layer = bench.ask()
     other = bench.viewer.add_labels(np.zeros((12, 32, 48), int))
     assert key in {str(bound).replace("+", "-") for bound in layer.keymap}
     assert not other.keymap
-
-
-def test_next_frame_to_check_is_the_corrected_one(bench: Any) -> None:
-    layer = bench.ask()
-    stroke(layer, 9)
-    bench.go_to(2)
-    bench.presenter.review_next(layer)
-    assert bench.viewer.dims.current_step[0] == 9
 
 
 def test_deleted_layer_leaves_the_session_alone_and_comes_back_when_chosen(bench: Any) -> None:

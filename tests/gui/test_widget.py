@@ -4,11 +4,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QMainWindow, QPushButton
 
+from napari_virst.gui.timeline_state import TimelineState
 from napari_virst.gui.widget import QueryRow, VirstWidget
+from napari_virst.records import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +70,9 @@ def test_cancel_button_works_only_during_a_run(dock: VirstWidget, qtbot: Any) ->
         ("repropagate_button", "(Shift+S)"),
         ("next_button", "(N)"),
         ("previous_button", "(Shift+N)"),
+        ("accept_button", "(Shift+A)"),
+        ("lock_button", "(U)"),
+        ("undo_button", "(Ctrl+Alt+Z)"),
     ],
 )
 def test_key_is_printed_on_the_button(dock: VirstWidget, button: str, key: str) -> None:
@@ -94,6 +100,9 @@ def test_buttons_of_corrections_wait_for_a_query(dock: VirstWidget) -> None:
         ("repropagate_button", "repropagate_requested"),
         ("next_button", "next_requested"),
         ("previous_button", "previous_requested"),
+        ("accept_button", "accept_requested"),
+        ("lock_button", "lock_requested"),
+        ("undo_button", "undo_requested"),
         ("save_button", "save_requested"),
         ("open_button", "open_requested"),
     ],
@@ -110,6 +119,21 @@ def test_choosing_a_query_emits_its_track(dock: VirstWidget, qtbot: Any) -> None
     with qtbot.waitSignal(dock.track_chosen) as chosen:
         dock.track_list.setCurrentRow(1)
     assert chosen.args == ["b"]
+
+
+def test_selected_frames_are_named_and_none_when_the_track_is_gone(dock: VirstWidget, qtbot: Any) -> None:
+    provenances = np.full(20, Provenance.PROPAGATED, np.uint8)
+    dock.show_timeline(TimelineState(provenances, np.zeros(20, bool), np.full(20, np.nan)))
+    dock.timeline.resize(200, 50)
+    y = QPoint(45, 20), QPoint(95, 20)
+    qtbot.mousePress(dock.timeline, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, y[0])
+    qtbot.mouseMove(dock.timeline, y[1])
+    qtbot.mouseRelease(dock.timeline, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, y[1])
+    assert dock.selected_frames is not None
+    assert str(dock.selected_frames) in dock.selection_label.text()
+    dock.show_timeline(None)
+    assert dock.selected_frames is None
+    assert dock.selection_label.text() == ""
 
 
 def test_being_told_of_queries_is_no_wish(dock: VirstWidget, qtbot: Any) -> None:

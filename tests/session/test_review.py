@@ -273,3 +273,25 @@ def test_nearest_anchors_are_those_inside_and_the_next_on_either_side(users, a, 
     after = sorted(f for f in users if f >= span.stop)
     inside = sorted(f for f in users if f in span)
     assert book.nearest(span, number) == (*(before[-number:] if number else ()), *inside, *after[:number])
+
+
+def test_passed_frames_are_not_suggested_again_nor_their_neighbours_first(study: Study) -> None:
+    doubtful_at(study, 4, 5, 10)
+    track = study.session.ask("the red disc")
+    passed: list[int] = []
+    while (frame := study.session.next_to_review(track, passed=passed)) is not None:
+        passed.append(frame)
+    assert sorted(passed) == list(range(T))
+    assert set(passed[:2]) in ({4, 10}, {5, 10})
+
+
+def test_areas_of_many_accepted_frames_are_not_all_read_in_one_call(study: Study, monkeypatch) -> None:
+    track = study.session.ask("the red disc")
+    study.session.accept_frames(track, Span(0, T))
+    track.masks._areas_px[:] = np.nan
+    monkeypatch.setattr("napari_virst.session.review._MAX_AREAS_READ", 5)
+    study.session.doubts(track)
+    assert np.isnan(track.masks.areas_px).sum() == T - 5
+    for _ in range(2):
+        study.session.doubts(track)
+    assert not np.isnan(track.masks.areas_px).any()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Tracks
+
+from napari_virst.errors import InputError
+from napari_virst.records import Provenance
+
+
+@pytest.fixture
+def two(bench: Any) -> Any:
+    """A bench whose query is found as two pieces on every frame."""
+    predict = bench.segmenter.predict
+    bench.segmenter.predict = lambda anchors, frame: predict(anchors, frame) | _corner(bench.video.masks[0].shape)
+    bench.ask()
+    return bench
+
+
+def _corner(shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[:4, :4] = True
+    return mask
+
+
+def test_split_merge_swap_and_undo(two: Any) -> None:
+    layer, menu = two.viewer.layers[-1], two.dock.instances_menu
+    menu.split_requested.emit(False)
+    assert two.message.startswith("2 instances found")
+    corner, disc = (int(layer.data[0][place]) for place in ((0, 0), tuple(two.video.centers[0].astype(int))))
+    assert {corner, disc} == {1, 2}
+    two.go_to(6)
+    menu.swap_requested.emit(1, 2)
+    assert (layer.data[5, 0, 0], layer.data[6, 0, 0]) == (corner, disc)
+    two.presenter.undo(layer)
+    assert layer.data[6, 0, 0] == corner
+    assert "swapping" in two.message
+    menu.merge_requested.emit(1, 2)
+    assert set(np.unique(layer.data[6])) == {0, 1}
+    assert set(np.unique(layer.data[5])) == {0, 1, 2}
+
+
+def test_menu_offers_the_instances_that_there_are(two: Any) -> None:
+    two.dock.instances_menu.split_requested.emit(False)
+    two.viewer.layers[-1].selected_label = 2
+    two.dock.instances_menu.aboutToShow.emit()
+    titles = [action.text() for action in two.dock.instances_menu.actions()]
+    assert "Merge into instance 2" in titles
+
+
+def test_tracks_layer_lies_on_the_image_and_leaves_the_keys_alone(two: Any) -> None:
+    layer = two.viewer.layers[-1]
+    two.dock.instances_menu.split_requested.emit(False)
+    for _ in range(2):
+        two.dock.instances_menu.show_tracks_requested.emit()
+    [tracks] = [one for one in two.viewer.layers if isinstance(one, Tracks)]
+    assert tracks.name == "disc · the red disc · tracks"
+    assert len(tracks.data) == 2 * 12
+    assert two.viewer.layers.selection.active is layer
+
+
+def test_undo_of_a_run_brings_back_what_was_before(bench: Any) -> None:
+    layer = bench.ask()
+    before = np.array(layer.data)
+    bench.go_to(5)
+    layer.data[5:6] = np.roll(bench.video.masks[5], 3, axis=0)[None]
+    bench.presenter.repropagate(layer)
+    assert not np.array_equal(layer.data[6], before[6])
+    bench.presenter.undo(layer)
+    np.testing.assert_array_equal(layer.data[6], before[6])
+    assert bench.message == "Undone for “the red disc”: the last run."
+
+
+def test_nothing_to_undo_is_said(bench: Any) -> None:
+    layer = bench.ask()
+    bench.presenter.undo(layer)
+    assert bench.presenter._desk.session.tracks[0].masks.provenance(0) is Provenance.EMPTY
+    bench.presenter.undo(layer)
+    assert bench.message.startswith("Nothing to undo")
+
+
+class Later:
+    """Does what it is given when the test says so, in another thread."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+
+    def __call__(self, action: Any, on_end: Any) -> None:
+        self.waiting.append((action, on_end))
+
+    def do(self) -> Any:
+        action, on_end = self.waiting.pop()
+        thread = threading.Thread(target=action)
+        thread.start()
+        thread.join(30)
+        return on_end
+
+
+def test_while_one_lengthy_change_is_made_nothing_else_touches_the_session(bench: Any) -> None:
+    layer, later = bench.ask(), Later()
+    desk = bench.presenter._desk
+    desk._in_background = later
+    layer.mode = "paint"
+    bench.dock.instances_menu.split_requested.emit(False)
+    assert not layer.editable
+    for wish in (bench.presenter.commit, bench.presenter.undo, bench.presenter.repropagate):
+        wish(layer)
+        assert "splitting into instances" in bench.message
+    bench.presenter.run("the disc")
+    assert len(desk.session.tracks) == 1
+    later.do()(None)
+    assert (layer.editable, layer.mode, desk.doing) == (True, "paint", "")
+    assert desk.session.tracks[0].lineage is not None
+
+
+def test_failure_in_the_background_is_a_sentence_and_the_layer_is_editable_again(bench: Any) -> None:
+    layer, later = bench.ask(), Later()
+    bench.presenter._desk._in_background = later
+    bench.dock.instances_menu.split_requested.emit(False)
+    later.waiting.pop()[1](InputError("The moon must be full; got half; wait."))
+    assert "The moon must be full" in bench.message
+    assert layer.editable
+
+
+@pytest.mark.parametrize("has_begun", [False, True], ids=["before-it-begins", "while-it-works"])
+def test_closing_during_a_lengthy_change_closes_the_session_once(bench: Any, has_begun: bool) -> None:
+    layer, later = bench.ask(), Later()
+    desk = bench.presenter._desk
+    desk._in_background = later
+    layer_at_work: list[bool] = []
+
+    def change() -> None:
+        if has_begun:
+            bench.presenter.close()
+        layer_at_work.append(desk.session._closed)
+
+    desk.do_in_background("changing", change, lambda _: None)
+    if not has_begun:
+        bench.presenter.close()
+    later.do()
+    assert layer_at_work == ([False] if has_begun else [])
+    assert desk.session._closed
+    assert not layer.keymap
