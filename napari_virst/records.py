@@ -136,6 +136,8 @@ class Job:
     known_mask: Callable[[int], NDArray[np.bool_] | None] | None = None
     """The mask (H, W) bool that the track holds for a frame now, None where it holds none; asked from the worker's
     thread. With it, following away from an anchor may end early where its answers agree again with what is held."""
+    learn: bool = False
+    """Whether the segmenter may adapt itself, for this job alone, to the user anchors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +158,20 @@ class FrameResult:
     """Where language answered for this frame and user anchors were there to ask: IoU of its mask with theirs, 0…1."""
     is_demoted: bool = False
     """Whether the frame would be a model anchor, had the user anchors not contradicted it."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of learning from corrections."""
+
+    num_corrections: int
+    """Corrected frames that it was tried on."""
+    iou_before: float
+    """Mean IoU, 0…1, on each corrected frame when only the others are known."""
+    iou_after: float
+    """The same after learning from the others."""
+    helped: bool
+    """Whether that was better by so much that it is used."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,9 @@ def segment(
     exclude_anchor: Annotated[
         list[int] | None, typer.Option("--exclude-anchor", help="Frame whose mask by language is not to be trusted.")
     ] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Learn from two or more corrections first; dropped if it does not help.")
+    ] = False,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     offload: OffloadOption = False,
@@ -156,7 +159,15 @@ def segment(
         excluded = work.check_excluded(exclude_anchor or [], opened.num_frames)
         segmenter = wake(model, device, preset, dtype, quantize, offload, sample, initial_fusion)
         summary = work.segment(
-            frames, queries, anchors, segmenter, out, video_name=opened.name, region=area, excluded_anchors=excluded
+            frames,
+            queries,
+            anchors,
+            segmenter,
+            out,
+            video_name=opened.name,
+            region=area,
+            excluded_anchors=excluded,
+            learn=learn,
         )
     if as_json:
         print_json({"out": str(out), **asdict(summary)})

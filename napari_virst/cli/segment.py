@@ -14,9 +14,11 @@ import numpy as np
 from napari_virst.cli.report import note, progress_bar
 from napari_virst.cli.spool import MaskSpool
 from napari_virst.engine.cropping import CroppedFrames, Region
+from napari_virst.engine.protocol import LearningSegmenter
 from napari_virst.errors import InputError, MaskError, QueryError
 from napari_virst.io.masks import read_mask, write_label_stack
 from napari_virst.records import Anchor, Job, Query, Span
+from napari_virst.session import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +167,8 @@ def follow(
     presence: dict[int, float] = {}
     with progress_bar(title, len(job.span)) as update:
         try:
+            if job.learn:
+                _learn(segmenter, seen, asked)
             for result in segmenter.run(seen, asked, lambda: False):
                 mask: NDArray[np.bool_] = result.mask if region is None else region.paste(result.mask, spool.shape[1:])
                 spool.put(result.frame, mask)
@@ -173,6 +177,12 @@ def follow(
         except KeyboardInterrupt:
             raise Interrupted from None
     return list(presence.values())
+
+
+def _learn(segmenter: Segmenter, frames: Frames, job: Job) -> None:
+    """Say what comes of learning from the corrections; the run uses it."""
+    learned = segmenter.learn(frames, job, lambda: False) if isinstance(segmenter, LearningSegmenter) else None
+    note(sentences.too_few_to_learn() if learned is None else sentences.learned(learned))
 
 
 def segment(
@@ -185,6 +195,7 @@ def segment(
     video_name: str,
     region: Region | None = None,
     excluded_anchors: frozenset[int] = frozenset(),
+    learn: bool = False,
 ) -> Summary:
     """Follow every query through the whole video; write one label stack each, and ``summary.json``."""
     shape = frames.shape[:3]
@@ -201,7 +212,7 @@ def segment(
         for word in unknown:
             note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
         try:
-            job = Job(query, Span(0, shape[0]), anchors, excluded_anchors)
+            job = Job(query, Span(0, shape[0]), anchors, excluded_anchors, learn=learn)
             presence = follow(segmenter, frames, job, spool, query.name, region)
         except Interrupted:
             interrupted = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from napari_virst.engine.encoding import VideoEncoder
     from napari_virst.engine.options import PredictorOptions, Settings
@@ -67,6 +69,8 @@ class FollowedObject:
         self.passed: dict[int, MemoryEntry] = {}
         self.agreements: dict[int, float] = {}
         self.demoted: dict[int, NDArray[np.bool_]] = {}
+        self.decoder: nn.Module | None = None
+        """Stands in for the shared mask decoder where this object is followed."""
 
 
 class Follower:
@@ -136,6 +140,21 @@ class Follower:
         union = int(np.count_nonzero(mask | grounded.mask))
         return int(np.count_nonzero(mask & grounded.mask)) / max(1, union)
 
+    @torch.inference_mode()
+    def lesson(self, job: Job, anchor: Anchor, should_stop: Callable[[], bool]) -> tuple[ImageFeatures, Tensor] | None:
+        """Return a user anchor's frame as it would be followed from the others, and its mask (1, 1, S, S), 0 or 1.
+
+        None when told to stop.
+        """
+        others = tuple(other for other in job.anchors if other.frame != anchor.frame)
+        thing = self.object_of(replace(job, anchors=others))
+        if not self.add_user_anchors(thing, should_stop):
+            return None
+        window = self._window_of(anchor.mask) or self._video.whole
+        features = self._video.features(anchor.frame, window, keep=True)
+        conditioned = self._segmenter.condition(features, thing.memory.view(anchor.frame))
+        return conditioned, self._video.mask(anchor.mask, window)
+
     def _remember_grounded(self, grounded: GroundedFrame) -> MemoryEntry:
         if not self._settings.decode_anchors:
             window = self._window_of(grounded.mask) or self._video.whole
@@ -184,9 +203,10 @@ class Follower:
         features = self._video.features_of_objects(frame, [thing.window for thing in things])
         views = [thing.memory.view(frame, direction) for thing in things]
         results: dict[int, FrameResult] = {}
-        for rows in group_alike(views):
+        for rows in _by_decoder(group_alike(views), things):
             part = features if len(rows) == len(things) else _rows_of(features, rows)
-            decoded = self._segmenter.decode_tracked(part, join_views([views[row] for row in rows]))
+            view, decoder = join_views([views[row] for row in rows]), things[rows[0]].decoder
+            decoded = self._segmenter.decode_tracked(part, view, decoder)
             entries = split_entry(self._segmenter.remember(part, decoded))
             for row, entry in zip(rows, entries, strict=True):
                 things[row].memory.add_tracked(frame, entry)
@@ -228,6 +248,15 @@ class Follower:
         if not self._settings.follow_with_windows:
             return self._video.whole
         return self._options.window_rule.around(mask, previous)
+
+
+def _by_decoder(groups: list[list[int]], things: Sequence[FollowedObject]) -> list[list[int]]:
+    """Split groups of rows so that the objects of each share one decoder."""
+    parts: dict[tuple[int, int], list[int]] = {}
+    for number, rows in enumerate(groups):
+        for row in rows:
+            parts.setdefault((number, id(things[row].decoder)), []).append(row)
+    return list(parts.values())
 
 
 def _rows_of(features: ImageFeatures, rows: list[int]) -> ImageFeatures:

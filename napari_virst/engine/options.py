@@ -19,6 +19,22 @@ Directions = Literal["both", "forward"]
 
 
 @dataclass(frozen=True)
+class LearningRule:
+    """How a job that asks for it learns from its user anchors (:mod:`napari_virst.engine.adapting`)."""
+
+    rank: int = 4
+    num_steps: int = 30
+    learning_rate: float = 0.002
+    min_gain: float = 0.02
+    """By how much the mean IoU on corrections that were left out must rise for the adapter to be used."""
+    max_corrections: int = 8
+    """Corrections learned from, spread over time; at least 2 are needed."""
+    max_folds: int = 4
+    """In how many turns corrections are left out."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class PredictorOptions:
     """Choices at inference; None leaves a choice to the preset, and what the preset leaves open to the model's config.
 
@@ -67,6 +83,7 @@ class PredictorOptions:
     it never ends early (docs/benchmarks/sharing.md says why 4 and 0.95). Only where a job brings ``known_mask``."""
     convergence_iou: float = 0.95
     """From which IoU on a frame agrees."""
+    learning: LearningRule = field(default_factory=LearningRule)
     cache: CacheLimits | None = None
     """What may be kept of videos; None: as the environment says (:meth:`CacheLimits.from_environment`)."""
 

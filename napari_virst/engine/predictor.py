@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_virst.engine import adapting
 from napari_virst.engine.cache import CacheLimits, FeatureCache, weights_hash
 from napari_virst.engine.convergence import Convergence
 from napari_virst.engine.encoding import VideoEncoder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     from napari_virst.engine.cache import CacheReport
     from napari_virst.engine.loading import DtypeName
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
     from napari_virst.engine.protocol import Frames
     from napari_virst.model.processing import VirstProcessor
     from napari_virst.model.virst import VirstModel
-    from napari_virst.records import Job
+    from napari_virst.records import Job, Learned
 
 __all__ = ["GroundedFrame", "Predictor", "PredictorOptions", "load_segmenter"]
 
 logger = logging.getLogger(__name__)
+
+MIN_CORRECTIONS = 2
+"""Below that, no correction can be looked at from another."""
 
 
 class Predictor:
@@ -71,6 +76,7 @@ class Predictor:
         limits = self._options.cache or CacheLimits.from_environment()
         self._cache = FeatureCache(limits, weight.device, weight.dtype, self._hash)
         self._entries = AnchorEntries()
+        self._adapters = adapting.Adapters()
 
     @property
     def name(self) -> str:
@@ -108,6 +114,37 @@ class Predictor:
         finally:
             self._cache.save_counters()
 
+    def learn(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Learned | None:
+        """Learn from corrections; see :meth:`napari_virst.engine.protocol.LearningSegmenter.learn`."""
+        _check(job)
+        try:
+            known = self._adapt(self._follower(self._encoder(frames)), frames, job, should_stop)
+        except VirstError:
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise SegmentationError(f"The model failed to learn from corrections: {error}") from error
+        return None if known is None else known[1]
+
+    def _adapt(
+        self, follower: Follower, frames: Frames, job: Job, should_stop: Callable[[], bool]
+    ) -> tuple[nn.Module | None, Learned] | None:
+        rule = self._options.learning
+        chosen = adapting.choose_lessons(job.anchors, rule.max_corrections)
+        if len(chosen) < MIN_CORRECTIONS:
+            return None
+
+        def make() -> tuple[nn.Module | None, Learned] | None:
+            lessons = []
+            for anchor in chosen:
+                lesson = follower.lesson(job, anchor, should_stop)
+                if lesson is None:
+                    return None
+                lessons.append(lesson)
+            features, masks = zip(*lessons, strict=True)
+            return adapting.learn(self._model.segmenter, adapting.Lessons.of(features, masks), rule, should_stop)
+
+        return self._adapters.fetch(adapting.corrections_key(f"{frames.fingerprint} {frames.shape}", job.anchors), make)
+
     def cache_report(self) -> CacheReport:
         """Return what is kept of videos, and how often it was of use."""
         return self._cache.report()
@@ -139,6 +176,9 @@ class Predictor:
     def _encoder(self, frames: Frames) -> VideoEncoder:
         return VideoEncoder(self._model, self._processor, self._settings, frames, self._cache)
 
+    def _follower(self, video: VideoEncoder) -> Follower:
+        return Follower(self._model, self._settings, self._options, video, self._entries)
+
     def _hash(self) -> str:
         parts = [self._model.segmenter.vision_encoder, self._model.segmenter.mask_decoder]
         language = [self._model.video_tower, self._model.projector]
@@ -148,7 +188,7 @@ class Predictor:
         self, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
     ) -> Iterator[tuple[int, FrameResult]]:
         video = self._encoder(frames)
-        follower = Follower(self._model, self._settings, self._options, video, self._entries)
+        follower = self._follower(video)
         pursuits: list[Pursuit] = []
         for index, job in enumerate(jobs):
             grounded = self._grounder.ground(video, job.query.text, should_stop) if job.query.text else ()
@@ -160,6 +200,10 @@ class Predictor:
                 continue
             thing = follower.object_of(job, self._passing(grounded, job))
             if not follower.add_user_anchors(thing, should_stop):
+                return
+            adapted = self._adapt(follower, frames, job, should_stop) if job.learn else None
+            thing.decoder = adapted[0] if adapted is not None else None
+            if should_stop():
                 return
             for anchor in self._add_anchors(follower, thing, chosen):
                 if anchor.frame in job.span:
@@ -176,7 +220,9 @@ class Predictor:
             known = (
                 None  # what is held around it stems from it, however well the anchors agree with what is beside them
             )
-        if known is not None and users and options.convergence_frames and not self._settings.is_reference:
+        # An adapter changes what is said of any frame, so agreement near an anchor says nothing of the rest.
+        may_converge = thing.decoder is None and not self._settings.is_reference
+        if known is not None and users and options.convergence_frames and may_converge:
             convergence = Convergence(known, options.convergence_frames, options.convergence_iou)
         return Pursuit(index, thing, self._legs(job, users or {*thing.memory.anchor_frames}), skip, convergence)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_virst.records import FrameResult, Job
+    from napari_virst.records import FrameResult, Job, Learned
 
 
 @runtime_checkable
@@ -88,5 +88,19 @@ class BatchSegmenter(Segmenter, Protocol):
 
         For each job the results are those of :meth:`run`, up to rounding in the last digits of logits; those of
         different jobs come mixed. Errors are those of :meth:`run`, and end all jobs; what was returned stays valid.
+        """
+        ...
+
+
+@runtime_checkable
+class LearningSegmenter(Segmenter, Protocol):
+    """A segmenter that can adapt itself to the user anchors of one job, and to no other."""
+
+    def learn(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Learned | None:
+        """Learn from the user anchors of ``job``, or remember what came of it; ``run`` uses it where ``job.learn``.
+
+        ``run`` learns by itself what was not learned before; asking first is for telling the person. None where there
+        is nothing to learn from (fewer than two anchors that show the object), or when told to stop. Errors are those
+        of ``run``.
         """
         ...

@@ -44,7 +44,7 @@ def reasons(clues: Clues, at_most: int = 2) -> str:
         ("language and following disagree", clues.agreement < 0.5),
         ("object may be gone", clues.presence < 0.5),
         ("unsure whether the object is here", 0.5 <= clues.presence < 0.8),
-        ("outline uncertain", clues.presence >= 0.5 and clues.predicted_iou < 0.7),
+        ("outline uncertain", clues.presence >= 0.5 and clues.predicted_iou < 0.8),
         ("much smaller than where you last corrected", ratio < 0.6),
         ("much larger than where you last corrected", ratio > 1.67),
         ("no correction yet", clues.distance is None),

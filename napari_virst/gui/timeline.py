@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QPainter, QPainterPath, QPen, QPixmap
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QMenu, QSizePolicy, QToolTip, QWidget
 
-from napari_virst.gui.timeline_state import COLORS, columns
-from napari_virst.records import Provenance, Span
+from napari_virst.gui.timeline_picture import HEIGHT_PX, MARKS_PX, Ink, draw
+from napari_virst.records import Span
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from qtpy.QtGui import QContextMenuEvent, QHelpEvent, QMouseEvent, QPaintEvent, QResizeEvent
 
     from napari_virst.gui.timeline_state import TimelineState
 
-_MARKS_PX, _BAND_PX, _DOUBT_PX, _GAP_PX = 12, 16, 20, 2
-_MARK_RADIUS_PX = 4.0
 _REACH_PX = 5
 """How near to a mark a click means the mark."""
 
@@ -87,7 +84,7 @@ class Timeline(QWidget):
 
     def sizeHint(self) -> QSize:
         """As wide as there is room, three lanes high."""
-        return QSize(240, _MARKS_PX + _BAND_PX + _DOUBT_PX + 2 * _GAP_PX)
+        return QSize(240, HEIGHT_PX)
 
     def minimumSizeHint(self) -> QSize:
         """Fits the narrowest dock."""
@@ -140,60 +137,13 @@ class Timeline(QWidget):
         return self.palette().color(self.foregroundRole())
 
     def _draw(self, state: TimelineState) -> QPixmap:
-        ratio = self.devicePixelRatioF()
-        picture = QPixmap(int(self.width() * ratio), int(self.height() * ratio))
+        color, ratio = self._ink, self.devicePixelRatioF()
+        pixels = draw(state, max(1, self.width()), Ink((color.red(), color.green(), color.blue()), ratio))
+        height, width = pixels.shape[:2]
+        image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
+        picture = QPixmap.fromImage(image)  # copies, so that the bytes may go
         picture.setDevicePixelRatio(ratio)
-        picture.fill(Qt.GlobalColor.transparent)
-        gathered = columns(state, picture.width())
-        painter = QPainter(picture)
-        band = QRect(0, _MARKS_PX + _GAP_PX, self.width(), _BAND_PX)
-        painter.drawImage(band, _image(gathered.colors))
-        ink = np.array([self._ink.red(), self._ink.green(), self._ink.blue(), 255], np.uint8)
-        lock = QRect(0, band.bottom() - 3, self.width(), 4)
-        painter.drawImage(lock, _image(gathered.locked[:, None] * ink))
-        self._draw_doubts(painter, gathered.doubts, band.bottom() + 1 + _GAP_PX, ratio)
-        self._draw_marks(painter, state)
-        painter.end()
         return picture
-
-    def _draw_doubts(self, painter: QPainter, doubts: NDArray[np.float64], top: int, ratio: float) -> None:
-        line, bottom, is_down = QPainterPath(), top + _DOUBT_PX - 1, False
-        for column, one in enumerate(doubts.tolist()):
-            if one == one:  # not NaN
-                point = QPointF((column + 0.5) / ratio, bottom - one * (_DOUBT_PX - 2))
-                (line.lineTo if is_down else line.moveTo)(point)
-            is_down = one == one
-        faint = QColor(self._ink)
-        faint.setAlpha(60)
-        painter.setPen(QPen(faint, 1))
-        painter.drawLine(0, bottom, self.width(), bottom)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(QPen(self._ink, 1))
-        painter.drawPath(line)
-
-    def _draw_marks(self, painter: QPainter, state: TimelineState) -> None:
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        model, users = QColor(*COLORS[Provenance.PROPAGATED]), QColor(*COLORS[Provenance.CORRECTED])
-        middle = _MARKS_PX / 2
-        for x in self._places(state.model_anchors):
-            _draw_shape(painter, _diamond(x, middle), model, is_filled=False)
-        for x in self._places(tuple(state.pinned & set(state.model_anchors))):
-            _draw_shape(painter, _diamond(x, middle), model, is_filled=True)
-        for x in self._places(state.demoted):
-            _draw_shape(painter, _diamond(x, middle), model, is_filled=False)
-            _draw_cross(painter, x, middle, self._ink)
-        for x in self._places(state.excluded):
-            _draw_cross(painter, x, middle, self._ink)
-        for x in self._places(state.user_anchors):
-            _draw_shape(painter, _triangle(x, middle), users, is_filled=True)
-
-    def _places(self, frames: tuple[int, ...]) -> list[float]:
-        """Middles of the marks, one at most every two pixels."""
-        if not frames or self._state is None:
-            return []
-        x = (np.asarray(frames) + 0.5) * self.width() / self._state.num_frames
-        x = x[np.unique((x / 2).astype(int), return_index=True)[1]]
-        return np.clip(x, _MARK_RADIUS_PX, self.width() - _MARK_RADIUS_PX).tolist()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Draw anew."""
@@ -213,7 +163,7 @@ class Timeline(QWidget):
         if event.button() != Qt.MouseButton.LeftButton or self._state is None:
             return
         x = event.position().x()
-        is_on_marks = event.position().y() <= _MARKS_PX
+        is_on_marks = event.position().y() <= MARKS_PX
         mark = self.mark_near(x) if is_on_marks else None
         self._pressed = self.frame_at(x) if mark is None else mark
         self._is_selecting = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
@@ -275,36 +225,7 @@ class Timeline(QWidget):
         return bool(super().event(event))
 
     def _show_tip(self, event: QHelpEvent) -> None:
-        mark = self.mark_near(event.pos().x()) if event.pos().y() <= _MARKS_PX else None
+        mark = self.mark_near(event.pos().x()) if event.pos().y() <= MARKS_PX else None
         frame = self.frame_at(event.pos().x()) if mark is None else mark
         if self._state is not None:
             QToolTip.showText(event.globalPos(), self._state.describe(frame), self)
-
-
-def _image(colors: NDArray[np.uint8]) -> QImage:
-    """One row of (W, 4) RGBA."""
-    row = np.ascontiguousarray(colors, np.uint8)
-    return QImage(row.tobytes(), len(row), 1, 4 * len(row), QImage.Format.Format_RGBA8888).copy()
-
-
-def _diamond(x: float, y: float) -> list[QPointF]:
-    r = _MARK_RADIUS_PX
-    return [QPointF(x, y - r), QPointF(x + r, y), QPointF(x, y + r), QPointF(x - r, y)]
-
-
-def _triangle(x: float, y: float) -> list[QPointF]:
-    r = _MARK_RADIUS_PX
-    return [QPointF(x - r, y - r), QPointF(x + r, y - r), QPointF(x, y + r + 1)]
-
-
-def _draw_shape(painter: QPainter, points: list[QPointF], color: QColor, *, is_filled: bool) -> None:
-    painter.setPen(QPen(color, 1.4))
-    painter.setBrush(color if is_filled else Qt.BrushStyle.NoBrush)
-    painter.drawPolygon(points)
-
-
-def _draw_cross(painter: QPainter, x: float, y: float, color: QColor) -> None:
-    r = _MARK_RADIUS_PX
-    painter.setPen(QPen(color, 1.4))
-    painter.drawLine(QPointF(x - r, y - r), QPointF(x + r, y + r))
-    painter.drawLine(QPointF(x - r, y + r), QPointF(x + r, y - r))

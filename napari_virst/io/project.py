@@ -56,6 +56,8 @@ class RunRecord:
     pinned: tuple[int, ...] = ()
     thorough: bool = False
     """Whether every frame had to be computed, because an anchor had gone: what is held may stem from it."""
+    learned: bool = False
+    """Whether the model was to learn from the corrections first."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class TrackRecord:
     """Frames that no run changes although no person vouches for them."""
     lineage: dict[int, int] | None = None
     """Label of an instance to the label of its parent, 0 = none; None where the track is not split."""
+    learns: bool = False
+    """Whether runs learn from the corrections of this track."""
     run: RunRecord = RunRecord()
 
 
@@ -290,12 +294,14 @@ def _parse_track(content: dict[str, Any]) -> TrackRecord:
         demoted_anchors=tuple(content.get("demoted_anchors", ())),
         locked=tuple(Span(**span) for span in content.get("locked", ())),
         lineage=_parse_lineage(content.get("lineage")),
+        learns=content.get("learns", False),
         run=RunRecord(
             spans=tuple(Span(**span) for span in run["spans"]),
             anchors={int(frame): checksum for frame, checksum in run["anchors"].items()},
             excluded=tuple(run["excluded"]),
             pinned=tuple(run.get("pinned", ())),
             thorough=run.get("thorough", False),
+            learned=run.get("learned", False),
         ),
     )
 

@@ -105,10 +105,20 @@ class Segmenter(nn.Module):
         dense_BCHW = None if previous_B1hw is None else self.prompt_encoder.mask_embed(previous_B1hw.clamp(-32, 32))
         return self._decode(features, coarse_BCHW, prompts_BNC, dense_BCHW)
 
-    def decode_tracked(self, features: ImageFeatures, view: MemoryView) -> Decoded:
-        """Decode a frame from what it reads in memory."""
-        coarse_BCHW = self.readout.read(features, view)
-        return self._decode(features, coarse_BCHW, self._no_points(len(coarse_BCHW)))
+    def decode_tracked(
+        self, features: ImageFeatures, view: MemoryView, mask_decoder: nn.Module | None = None
+    ) -> Decoded:
+        """Decode a frame from what it reads in memory; ``mask_decoder`` stands in for the segmenter's own."""
+        return self.decode_conditioned(self.condition(features, view), mask_decoder)
+
+    def condition(self, features: ImageFeatures, view: MemoryView) -> ImageFeatures:
+        """Return the features with what a frame reads in memory in its coarse map."""
+        return ImageFeatures(features.fine_BCHW, features.middle_BCHW, self.readout.read(features, view))
+
+    def decode_conditioned(self, features: ImageFeatures, mask_decoder: nn.Module | None = None) -> Decoded:
+        """Decode a frame from features that are conditioned already."""
+        no_points_BNC = self._no_points(len(features.coarse_BCHW))
+        return self._decode(features, features.coarse_BCHW, no_points_BNC, mask_decoder=mask_decoder)
 
     def decode_given(self, features: ImageFeatures, mask_B1SS: Tensor) -> Decoded:
         """Take a person's mask (B, 1, S, S), 0 or 1, as the answer; an empty one says "not here".
@@ -149,10 +159,11 @@ class Segmenter(nn.Module):
         prompts_BNC: Tensor,
         dense_BCHW: Tensor | None = None,
         multimask: bool = True,
+        mask_decoder: nn.Module | None = None,
     ) -> Decoded:
         if dense_BCHW is None:
             dense_BCHW = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(coarse_BCHW)
-        masks, iou, tokens, score = self.mask_decoder(
+        masks, iou, tokens, score = (self.mask_decoder if mask_decoder is None else mask_decoder)(
             image_embeddings=coarse_BCHW,
             image_positional_embeddings=self._position_of(coarse_BCHW),
             sparse_prompt_embeddings=prompts_BNC[:, None],

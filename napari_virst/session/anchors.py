@@ -134,11 +134,12 @@ class AnchorBook:
         """
         if not 0 <= frame < num_frames:
             raise InputError(f"A frame must be 0…{num_frames - 1}; got {frame}; count from 0.")
+        return _between(self.user_anchors(), frame, num_frames)
+
+    def spans_of(self, frames: Iterable[int], num_frames: int) -> tuple[Span, ...]:
+        """Return :meth:`span_of` of each of many frames of the video."""
         anchors = self.user_anchors()
-        before, after = bisect_left(anchors, frame), bisect_right(anchors, frame)
-        start = anchors[before - 1] + 1 if before else 0
-        stop = anchors[after] if after < len(anchors) else num_frames
-        return Span(start, stop)
+        return tuple(_between(anchors, frame, num_frames) for frame in frames)
 
     def gaps(self, num_frames: int) -> tuple[Span, ...]:
         """Return the spans between user anchors; together with the anchors they are the whole video, once."""
@@ -158,10 +159,10 @@ class AnchorBook:
         """
         users, models = self.user_anchors(), self.model_anchors()
         governed = governed_spans((*users, *models), num_frames)
-        nothing = Span(0, 0)
+        nothing, fixed = Span(0, 0), frozenset(users)
         notes = [AnchorNote(f, AnchorKind.USER, "used", False, governed[f], _WHY_USER) for f in users]
         for frame in sorted(self._seen | self._excluded | self._demoted):
-            state = self._state_of(frame, users)
+            state = self._state_of(frame, fixed)
             pinned = frame in self._pinned
             why = _WHY_MODEL["pinned" if pinned and state == "used" else state]
             notes.append(
@@ -176,7 +177,7 @@ class AnchorBook:
             )
         return tuple(sorted(notes, key=lambda note: (note.frame, note.kind is AnchorKind.MODEL)))
 
-    def _state_of(self, frame: int, users: tuple[int, ...]) -> AnchorState:
+    def _state_of(self, frame: int, users: frozenset[int]) -> AnchorState:
         if frame in self._excluded:
             return "excluded"
         if frame in users:
@@ -196,6 +197,13 @@ class AnchorBook:
         if self._pinned:
             parts.append(f"{len(self._pinned)} pinned")
         return "; ".join(parts)
+
+
+def _between(anchors: tuple[int, ...], frame: int, num_frames: int) -> Span:
+    """Return the frames around ``frame`` up to its neighbours among sorted ``anchors``, which are left out."""
+    before, after = bisect_left(anchors, frame), bisect_right(anchors, frame)
+    start = anchors[before - 1] + 1 if before else 0
+    return Span(start, anchors[after] if after < len(anchors) else num_frames)
 
 
 def _some(frames: tuple[int, ...], most: int = 6) -> str:

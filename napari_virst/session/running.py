@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_virst.errors import ProjectError
 from napari_virst.io.mask_files import missing_bytes
 from napari_virst.io.project import TrackRecord
-from napari_virst.records import Anchor, FrameResult, Job, Query, Span
+from napari_virst.records import Anchor, FrameResult, Job, Learned, Query, Span
 from napari_virst.session import sentences
 from napari_virst.session.core import SessionCore
 from napari_virst.session.instances import carry_labels
@@ -43,8 +43,10 @@ class RunningSession(SessionCore):
         self._runs.progress.connect(self.progress.emit)
         self._runs.busy_changed.connect(self.busy_changed.emit)
         self._runs.awoke.connect(self._on_awoke)
+        self._runs.learned.connect(self._on_learned)
         self._runs.ended.connect(self._on_ended)
         self._told_unknown: set[tuple[str, str]] = set()
+        self._told_learned: dict[str, Learned] = {}
         self._steps: dict[str, Step] = {}
 
     def ask(
@@ -253,6 +255,24 @@ class RunningSession(SessionCore):
             self.save()
         except ProjectError as error:
             self.failed.emit(str(error))
+
+    def _on_learned(self, track_id: str, learned: Learned) -> None:
+        """Tell what came of learning, unless it was told already."""
+        if self._closed or self._told_learned.get(track_id) == learned:
+            return
+        self._told_learned[track_id] = learned
+        try:
+            self._journal.write(
+                "learn",
+                track_id,
+                corrections=learned.num_corrections,
+                helped=int(learned.helped),
+                iou_before=round(learned.iou_before, 4),
+                iou_after=round(learned.iou_after, 4),
+            )
+        except ProjectError as error:
+            self.failed.emit(str(error))
+        self.notice.emit(sentences.learned(learned))
 
     def _on_awoke(self, track_id: str, awake: Awake) -> None:
         if awake.unknown_words and (track_id, awake.model) not in self._told_unknown:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_virst.engine.protocol import LearningSegmenter
 from napari_virst.errors import VirstError
-from napari_virst.records import FrameResult, Job, Progress
+from napari_virst.records import FrameResult, Job, Learned, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from napari_virst.engine.runner import Runner, Ticket
 
 WAKING = "waking the model"
+LEARNING = "learning from corrections"
 FOLLOWING = "following"
 
 
@@ -36,7 +38,7 @@ class Awake:
     unknown_words: tuple[str, ...]
 
 
-Event = Stage | Awake | FrameResult
+Event = Stage | Awake | Learned | FrameResult
 
 
 class TrackRun:
@@ -113,6 +115,7 @@ class TrackRun:
                 return
             segmenter = wake()
             yield Awake(segmenter.name, segmenter.device, segmenter.unknown_words(self.jobs[0].query.text))
+            yield from self._learn(frames, segmenter, stop)
             yield Stage(FOLLOWING)
             for job in self.jobs:
                 if stop():
@@ -120,6 +123,15 @@ class TrackRun:
                 yield from segmenter.run(frames, job, stop)
 
         return events
+
+    def _learn(self, frames: Frames, segmenter: Segmenter, stop: Callable[[], bool]) -> Iterator[Event]:
+        if not isinstance(segmenter, LearningSegmenter) or not any(job.learn for job in self.jobs):
+            return
+        yield Stage(LEARNING)
+        for job in self.jobs:
+            learned = None if stop() or not job.learn or not job.anchors else segmenter.learn(frames, job, stop)
+            if learned is not None:
+                yield learned
 
 
 class Runs:
@@ -144,6 +156,8 @@ class Runs:
         Signal(bool).
     awoke
         Signal(track_id, Awake).
+    learned
+        Signal(track_id, Learned).
     ended
         Signal(TrackRun): its ``outcome`` and ``error`` say how.
     """
@@ -151,6 +165,7 @@ class Runs:
     progress = Signal(Progress)
     busy_changed = Signal(bool)
     awoke = Signal(str, Awake)
+    learned = Signal(str, Learned)
     ended = Signal(TrackRun)
 
     def __init__(
@@ -201,6 +216,8 @@ class Runs:
         elif isinstance(event, Awake):
             run.awake = event
             self.awoke.emit(run.track_id, event)
+        elif isinstance(event, Learned):
+            self.learned.emit(run.track_id, event)
         elif run.covers(event.frame):
             self._on_result(run, event)
         self.progress.emit(run.progress())

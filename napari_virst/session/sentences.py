@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_virst.io.project import VideoRecord
-    from napari_virst.records import Query
+    from napari_virst.records import Learned, Query
 
 
 def nothing_to_follow(query: Query) -> str:
@@ -23,6 +23,19 @@ def unknown_words(words: tuple[str, ...], model: str) -> str:
     verb, was, them = ("is", "was", "it") if len(words) == 1 else ("are", "were", "them")
     ending = f"; the full model knows {them}" if model == "compact" else "; try other words"
     return f"{listed} {verb} unknown to the {model} model and {was} ignored{ending}."
+
+
+def learned(outcome: Learned) -> str:
+    """Say what came of learning from corrections."""
+    ious = f"{outcome.iou_before:.2f} → {outcome.iou_after:.2f}, each looked at from the others"
+    if outcome.helped:
+        return f"Learned from {outcome.num_corrections} corrections: {ious}."
+    return f"Learning from {outcome.num_corrections} corrections did not help and was dropped: {ious}."
+
+
+def too_few_to_learn() -> str:
+    """Say when learning begins."""
+    return "Learning begins with the second corrected frame that shows the object."
 
 
 def small_disk(folder: Path, num_missing_bytes: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_virst.errors import InputError
 from napari_virst.records import Anchor, AnchorKind, Provenance, Span
-from napari_virst.session import history, review
+from napari_virst.session import history, review, sentences
 from napari_virst.session.instancing import InstancingSession
 from napari_virst.session.track import Track
 
@@ -139,6 +139,21 @@ class AnnotationSession(InstancingSession):
         track.locked[span.start : span.stop] = locked
         self._journal.write("lock" if locked else "unlock", track.track_id, start=span.start, stop=span.stop)
         self.save()
+
+    def set_learning(self, track: Track, on: bool = True) -> None:
+        """Have runs of a track learn from its corrections first, or no longer; off by default, and kept in the project.
+
+        Nothing is computed until :meth:`repropagate`, which then goes over the whole video once, since every frame may
+        come out anew. What came of it is told by ``notice``; what does not help is dropped by itself. Takes effect from
+        the second correction on that shows the object.
+        """
+        if track.learns == on:
+            return
+        track.learns = on
+        self._journal.write("learning on" if on else "learning off", track.track_id)
+        self.save()
+        if on and not track.can_learn:
+            self.notice.emit(sentences.too_few_to_learn())
 
     # -- anchors -------------------------------------------------------------------------------------------------
 

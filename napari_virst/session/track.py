@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,8 @@ class Track:
         reopening until the next run.
     lineage : Lineage or None
         Where the track is split into instances.
+    learns : bool
+        Whether runs learn from the corrections first.
     """
 
     def __init__(self, record: TrackRecord, folder: ProjectFolder, shape: tuple[int, int, int]) -> None:
@@ -75,6 +78,7 @@ class Track:
         self.locked = _covered(record.locked, shape[0])
         self.agreements = np.full(shape[0], np.nan)
         self.lineage = None if record.lineage is None else Lineage(record.lineage)
+        self.learns = record.learns
         self._run = record.run
 
     @property
@@ -95,7 +99,16 @@ class Track:
     @property
     def can_run(self) -> bool:
         """Whether there is anything to follow: words, or a user anchor that shows the object."""
-        return bool(self.query.text) or any(self.masks.mask(frame).any() for frame in self.anchors.user_anchors())
+        return bool(self.query.text) or self._shows_object(1)
+
+    @property
+    def can_learn(self) -> bool:
+        """Whether there are corrections to learn from: two user anchors that show the object."""
+        return self._shows_object(2)
+
+    def _shows_object(self, num_anchors: int) -> bool:
+        shown = (frame for frame in self.anchors.user_anchors() if self.masks.mask(frame).any())
+        return len(tuple(islice(shown, num_anchors))) == num_anchors
 
     def jobs(self, spans: tuple[Span, ...], focus_frame: int | None) -> tuple[Job, ...]:
         """Return what a segmenter has to do for ``spans``, the nearest to ``focus_frame`` first."""
@@ -114,6 +127,7 @@ class Track:
             focus_frame=focus_frame,
             revision=self.revision,
             known_mask=None if self._run.thorough else self.masks.known_mask,
+            learn=self.learns,
         )
 
     def note_result(self, result: FrameResult) -> None:
@@ -155,9 +169,11 @@ class Track:
         if not self.revision:
             return (self.window or Span(0, self.num_frames),)
         touched = self.touched()
-        reached = _covered([self.span_of(frame) for frame in touched], self.num_frames)
+        reached = _covered(self.anchors.spans_of(touched, self.num_frames), self.num_frames)
         if self.window is not None and all(frame in self.window for frame in touched):
             reached &= _covered([self.window], self.num_frames)
+        if self._learning_changed():
+            reached |= _covered([self.window or Span(0, self.num_frames)], self.num_frames)
         reached[list(self.unfinished())] = True
         for run in _spans(self._owned()):
             if len(run) >= NUM_ANCHORS_EACH_SIDE:  # nothing to compute, and many masks to carry
@@ -180,7 +196,7 @@ class Track:
         excluded, pinned = tuple(sorted(self.anchors.excluded)), tuple(sorted(self.anchors.pinned))
         waiting = _covered(self._run.spans, self.num_frames) & self.locked
         spans = _spans(_covered(spans, self.num_frames) | waiting)
-        self._run = RunRecord(spans, checksums, excluded, pinned, thorough)
+        self._run = RunRecord(spans, checksums, excluded, pinned, thorough, self.learns)
 
     def _needs_thorough_run(self) -> bool:
         """Whether a run may not take agreement with what is held as a sign that the rest is right too.
@@ -188,9 +204,15 @@ class Track:
         What is held may stem from an anchor that is no more; or it is the work of two runs, since one was cancelled
         and an anchor has changed since, and may agree beside the anchor and be stale beyond.
         """
+        if self._learning_changed():
+            return True
         gone = self._run.anchors.keys() - set(self.anchors.user_anchors())
         changed = self._model_choices() != (set(self._run.excluded), set(self._run.pinned))
         return bool(gone) or changed or (bool(self.unfinished()) and (self._run.thorough or bool(self.touched())))
+
+    def _learning_changed(self) -> bool:
+        """Whether learning was switched on or off since the last run, to any effect: every frame may come out anew."""
+        return self.learns != self._run.learned and self.can_learn
 
     def _model_choices(self) -> tuple[set[int], set[int]]:
         return set(self.anchors.excluded), set(self.anchors.pinned)
@@ -235,6 +257,7 @@ class Track:
             demoted_anchors=tuple(sorted(self.anchors.demoted)),
             locked=_spans(self.locked),
             lineage=None if self.lineage is None else dict(self.lineage.parents),
+            learns=self.learns,
             run=self._run,
         )
 
