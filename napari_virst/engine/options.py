@@ -25,7 +25,8 @@ class LearningRule:
     rank: int = 4
     num_steps: int = 30
     learning_rate: float = 0.002
-    min_gain: float = 0.02
+    """0.006 made other frames worse on clips where 0.002 made them better (docs/benchmarks/learning.md)."""
+    min_gain: float = 0.01
     """By how much the mean IoU on corrections that were left out must rise for the adapter to be used."""
     max_corrections: int = 8
     """Corrections learned from, spread over time; at least 2 are needed."""

@@ -67,6 +67,19 @@ def test_a_given_mask_is_in_the_output_pixel_by_pixel(stack, first_mask, video, 
     np.testing.assert_array_equal(labels[0] > 0, video.masks[0])
 
 
+def test_learning_says_what_came_of_it(stack, first_mask, tiny_model_folder, tmp_path):
+    given = ("--correct", f"0={first_mask}", "--correct", f"1={first_mask}")
+    result = segment(stack, *given, "--learn", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    assert "from 2 corrections" in " ".join(result.stderr.split())
+
+
+def test_learning_from_one_mask_says_when_it_begins(stack, first_mask, tiny_model_folder, tmp_path):
+    given = ("--correct", f"0={first_mask}", "--learn")
+    result = segment(stack, *given, "-o", tmp_path / "out", model=tiny_model_folder)
+    assert "second corrected frame" in " ".join(result.stderr.split())
+
+
 def test_two_queries_of_one_name_get_two_files(stack, tiny_model_folder, tmp_path):
     result = segment(stack, "the circle", "-q", "The circle!", "-o", tmp_path / "out", model=tiny_model_folder)
     assert result.exit_code == 0, result.output

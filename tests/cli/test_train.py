@@ -41,6 +41,15 @@ def test_data_that_is_not_there_is_explained_before_anything_is_trained(tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def listens_to_ctrl_c():
+    """Have Ctrl+C interrupt, also where the tests themselves run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 def test_ctrl_c_is_noted_once_and_then_works_as_ever():
     before = signal.getsignal(signal.SIGINT)
     with stopped_by_ctrl_c() as is_pressed:

@@ -25,7 +25,8 @@ TRACK = TrackRecord(
     window=Span(2, 9),
     model_anchors=(2, 6),
     excluded_anchors=(6,),
-    run=RunRecord((Span(2, 4), Span(6, 9)), {4: 123456789}, (6,)),
+    learns=True,
+    run=RunRecord((Span(2, 4), Span(6, 9)), {4: 123456789}, (6,), learned=True),
 )
 
 
