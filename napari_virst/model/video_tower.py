@@ -201,9 +201,7 @@ class VideoTower(nn.Module):
         return self.vision_layernorm(x_BNC)
 
 
-def merge_tokens(
-    x_BNC: Tensor, num_tokens: int, num_heads: int, *, num_riders: int = 0
-) -> tuple[Tensor, Tensor]:
+def merge_tokens(x_BNC: Tensor, num_tokens: int, num_heads: int, *, num_riders: int = 0) -> tuple[Tensor, Tensor]:
     """Merge similar tokens until ``num_tokens`` are left (ToMe).
 
     In each round the tokens at even places are sources, those at odd places targets. Every source looks for the most
