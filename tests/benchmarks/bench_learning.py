@@ -1,11 +1,12 @@
 """Does learning from corrections help on the frames that nobody corrected?
 
 python tests/benchmarks/bench_learning.py --clips DIR [--clips-named NAME …] [--corrections 2 4] [--json FILE]
-    [--steps 30] [--rate 0.002] [--always]
+    [--steps 30] [--rate 0.002] [--min-gain 0.03]
 
 The true masks of K frames, spread evenly over those that show the object, are given as corrections. The video is
-followed from them twice, without and with learning, and scored on all other annotated frames. ``--always`` uses the
-adapter whether or not it helped on the corrections that were left out: what the check saves or costs.
+followed from them twice, without and with learning, and scored on all other annotated frames. ``--min-gain -1`` uses
+the adapter whether or not it helped on the corrections that were left out: what the check saves or costs. Seconds are
+those of the processor.
 """
 
 from __future__ import annotations
@@ -80,14 +81,12 @@ def main() -> None:
     parser.add_argument("--corrections", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--steps", type=int, default=LearningRule.num_steps)
     parser.add_argument("--rate", type=float, default=LearningRule.learning_rate)
-    parser.add_argument("--always", action="store_true")
+    parser.add_argument("--min-gain", type=float, default=LearningRule.min_gain)
     parser.add_argument("--model", default="compact")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rule = LearningRule(num_steps=arguments.steps, learning_rate=arguments.rate)
-    if arguments.always:
-        rule = replace(rule, min_gain=-1.0)
+    rule = LearningRule(num_steps=arguments.steps, learning_rate=arguments.rate, min_gain=arguments.min_gain)
     segmenter = load_segmenter(arguments.model, arguments.device, PredictorOptions(learning=rule))
     rows: list[Row] = []
     for clip in find_clips(arguments.clips):
