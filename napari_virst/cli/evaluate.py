@@ -155,6 +155,7 @@ def scenes(
     num_frames: Annotated[int, typer.Option("--frames", min=2, help="Frames per scene.")] = 16,
     size: Annotated[int, typer.Option(min=32, help="Height and width, in pixels.")] = 128,
     plot: Annotated[Path | None, typer.Option(help="Write a bar chart of the kinds, e.g. scenes.png.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Write every scene there too, as a clip that napari opens.")] = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -162,13 +163,16 @@ def scenes(
     """Ask about procedural scenes, kind by kind, with things that are not there among them."""
     from napari_virst.cli.main import wake
     from napari_virst.training.evaluation import evaluation_scenes, score_scene, summarise
+    from napari_virst.training.scene_files import write_scene
 
     _check_plot(plot)
     scenes = evaluation_scenes(seed, num, kinds=kind, num_frames=num_frames, size=size)
     segmenter = wake(model, device)()
     scores = []
     with progress_bar("following", num * num_frames) as update:
-        for scene in scenes:
+        for number, scene in enumerate(scenes):
+            if keep is not None:
+                write_scene(keep / f"{number:04d}_{scene[-1]}", *scene)
             scores.append(score_scene(segmenter, *scene))
             update(len(scores) * num_frames)
     summary = summarise(scores)

@@ -31,7 +31,8 @@ _COARSE = 15
 _REACH = 1.12
 _MIN_TARGET_PX = 40
 _GRAY = 127.0
-_CALM_SHARE, _BARS_SHARE = 0.35, 0.2
+_CALM_SHARE, _BARS_SHARE, _COARSE_SHARE = 0.35, 0.2, 0.28
+_COARSEST_RATIO = 0.17
 _FRAMED_SHARE = 0.55
 """How many objects have the size that a window 1.7 times their box gives them; the others are of any size."""
 
@@ -83,7 +84,7 @@ def draw_clips(num_scenes: int, num_frames: int, size: int, generator: torch.Gen
 
 def _draw_once(num: int, num_frames: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     device = generator.device
-    weights = torch.tensor([0.15, 0.18, 0.67], device=device)
+    weights = torch.tensor([0.19, 0.21, 0.6], device=device)
     styles_B = torch.multinomial(weights, num, replacement=True, generator=generator)
     calm_B = chance(generator, num) < _CALM_SHARE
     cast = _choose_cast(styles_B, generator)
@@ -103,6 +104,7 @@ def _draw_once(num: int, num_frames: int, size: int, generator: torch.Generator)
     for _, scene, is_target, corner_T2, colour_TChw, alpha_Thw in sorted(patches, key=lambda patch: patch[0]):
         _paste(frames[scene], masks[scene], is_target, corner_T2, colour_TChw, alpha_Thw)
     _photograph(frames, styles_B, calm_B, generator)
+    _coarsen(frames, masks, generator)
     _add_bars(frames, masks, window_BT3, generator)
     return frames.clamp_(0, 255).byte(), masks
 
@@ -332,7 +334,7 @@ def _background(styles_B: Tensor, calm_B: Tensor, window_BT3: Tensor, size: int,
 
 def _photograph(frames: Tensor, styles_B: Tensor, calm_B: Tensor, generator: torch.Generator) -> None:
     """Tint, flicker, blur, lose resolution and add noise, each for some scenes; in place."""
-    num, num_frames, _, size, _ = frames.shape
+    num, num_frames = frames.shape[:2]
     gray = ((styles_B == NATURAL) & (chance(generator, num) < 0.2)).nonzero()[:, 0]
     if len(gray):
         frames[gray] = frames[gray].mean(2, keepdim=True).expand(-1, -1, 3, -1, -1)
@@ -355,15 +357,25 @@ def _photograph(frames: Tensor, styles_B: Tensor, calm_B: Tensor, generator: tor
     frames[inverted] = 255 - frames[inverted]
     for number in (chance(generator, 2 * num) < 0.22).nonzero()[:, 0].tolist():
         soften(frames[number % num])
-    coarse = (chance(generator, num) < 0.15).nonzero()[:, 0]
-    if len(coarse):
-        low = int(size * (0.35 + 0.35 * float(chance(generator, 1))))
-        small = functional.interpolate(frames[coarse].flatten(0, 1), size=(low, low), mode="area")
-        large = functional.interpolate(small, size=(size, size), mode="bilinear")
-        frames[coarse] = large.view(len(coarse), num_frames, 3, size, size)
     noise = torch.tensor([0.0, 3.0, 9.0], device=frames.device)
     picks = torch.randint(3, (num,), generator=generator, device=frames.device)
     add_noise(frames, noise[picks] * chance(generator, num), generator)
+
+
+def _coarsen(frames: Tensor, masks: Tensor, generator: torch.Generator) -> None:
+    """Show some scenes as a window shows an object of few pixels: blurred, with a coarse outline; both in place.
+
+    The smallest window of 32 pixels is enlarged five times at 160.
+    """
+    num, size = len(frames), frames.shape[-1]
+    sides = (size * _COARSEST_RATIO ** chance(generator, num)).round().long()
+    for number in (chance(generator, num) < _COARSE_SHARE).nonzero()[:, 0].tolist():
+        low = (int(sides[number]),) * 2
+        small = functional.interpolate(frames[number], size=low, mode="area")
+        add_noise(small[None], 5 * chance(generator, 1), generator)
+        frames[number] = functional.interpolate(small, size=(size, size), mode="bilinear")
+        outline = functional.interpolate(masks[number, :, None].float(), size=low, mode="area") >= 0.5
+        masks[number] = functional.interpolate(outline.float(), size=(size, size), mode="bilinear")[:, 0] >= 0.5
 
 
 def _add_bars(frames: Tensor, masks: Tensor, window_BT3: Tensor, generator: torch.Generator) -> None:

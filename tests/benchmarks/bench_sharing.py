@@ -28,8 +28,7 @@ import numpy as np
 import torch
 from bench_official_size import RandomWords, small_config
 
-from napari_virst.engine.loading import load_model
-from napari_virst.engine.predictor import Predictor, PredictorOptions
+from napari_virst.engine.predictor import Predictor, PredictorOptions, load_segmenter
 from napari_virst.model.processing import build_word_tokenizer
 from napari_virst.model.segmenter_config import SegmenterConfig
 from napari_virst.model.virst import VirstModel
@@ -102,8 +101,7 @@ def attention_config():
 
 def build(name: str) -> Predictor:
     if name == "compact":
-        model, processor, name = load_model("compact")
-        return Predictor(model, processor, name, TRUSTING)
+        return load_segmenter("compact", "cpu", TRUSTING)
     config = attention_config()
     torch.manual_seed(0)
     processor = RandomWords(

@@ -122,8 +122,8 @@ def test_clips_without_masks_are_explained(segmenter, tmp_path):
 
 
 def test_scenes_go_through_the_whole_pipeline(tiny_model_folder, tmp_path):
-    plot = tmp_path / "scenes.png"
-    options = ("--num", 3, "--frames", 4, "--size", 48, "--device", "cpu", "--plot", plot)
+    plot, kept = tmp_path / "scenes.png", tmp_path / "kept"
+    options = ("--num", 3, "--frames", 4, "--size", 48, "--device", "cpu", "--plot", plot, "--keep", kept)
     result = evaluate("scenes", *options, "--model", tiny_model_folder, "--json")
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout)
@@ -131,6 +131,7 @@ def test_scenes_go_through_the_whole_pipeline(tiny_model_folder, tmp_path):
     assert content["absent"]["num_absent"] + content["absent"]["num_present"] == 3
     assert all(0 <= kind["j_and_f"] <= 1 for kind in content["kinds"].values())
     assert plot.is_file()
+    assert len(list(kept.glob("*/meta.json"))) == 3
 
 
 def test_impossible_plot_is_refused_before_the_work(segmenter, tmp_path):
