@@ -77,8 +77,17 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer says, with its addition."""
-        weight_OI = self._weight() if self.merged_OI is None else self.merged_OI
-        return F.linear(x, weight_OI, self.linear.bias)
+        return F.linear(x, self.weight, self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """(outputs, inputs) with the addition."""
+        return self._weight() if self.merged_OI is None else self.merged_OI
+
+    @property
+    def bias(self) -> Tensor:
+        """(outputs,)."""
+        return self.linear.bias
 
     def settle(self) -> None:
         """Add up once, when training is over."""

@@ -204,7 +204,7 @@ class Follower:
         views = [thing.memory.view(frame, direction) for thing in things]
         results: dict[int, FrameResult] = {}
         for rows in _by_decoder(group_alike(views), things):
-            part = features if len(rows) == len(things) else _rows_of(features, rows)
+            part = self._segmenter.prepare(features if len(rows) == len(things) else _rows_of(features, rows))
             view, decoder = join_views([views[row] for row in rows]), things[rows[0]].decoder
             decoded = self._segmenter.decode_tracked(part, view, decoder)
             entries = split_entry(self._segmenter.remember(part, decoded))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention, Sam2VideoRoPEAttention
 
+from napari_virst.model.derived import is_plain
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import Sam2VideoConfig
@@ -47,7 +49,7 @@ class MemoryAttention(Sam2VideoMemoryAttention):
             current_vision_position_embeddings,
             memory_posision_embeddings,
         )
-        if not _is_plain(current_vision_features):
+        if not is_plain(current_vision_features):
             return super().forward(*given, num_object_pointer_tokens)
         alone = ((None if tensor is None else tensor[:, i : i + 1] for tensor in given) for i in range(memory.shape[1]))
         return torch.cat([super(MemoryAttention, self).forward(*one, num_object_pointer_tokens) for one in alone], 1)
@@ -71,7 +73,7 @@ class MemoryCrossAttention(Sam2VideoRoPEAttention):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Return (B, 1, N, D) and, from the inherited code alone, the weights."""
-        if not _is_plain(query) or self.num_attention_heads != 1 or query.shape[1] != 1:
+        if not is_plain(query) or self.num_attention_heads != 1 or query.shape[1] != 1:
             return super().forward(query, key, value, position_embeddings, num_k_exclude_rope, **kwargs)
         cos_ND, sin_ND = (table.reshape(-1, table.shape[-1]) for table in position_embeddings)
         turns_NK = torch.complex(cos_ND[:, ::2].contiguous(), sin_ND[:, ::2].contiguous())
@@ -79,10 +81,6 @@ class MemoryCrossAttention(Sam2VideoRoPEAttention):
         key_BLD = _turn(self.k_proj(key[:, 0]), turns_NK, num_k_exclude_rope)
         read_BNM = _weighted_memory(query_BND, key_BLD, value[:, 0])
         return self.o_proj(self.v_proj(read_BNM))[:, None], None
-
-
-def _is_plain(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 def _turn(x_BLD: Tensor, turns_NK: Tensor, num_excluded: int = 0) -> Tensor:

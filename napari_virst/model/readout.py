@@ -7,7 +7,7 @@ S side of the square input in pixels, P pointers, X pointers of all objects (P·
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 from napari_virst.model.backbone import ResidualBlock, group_norm
+from napari_virst.model.derived import Derived, is_plain
 from napari_virst.model.memory_attention import MemoryAttention
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class ImageFeatures:
     """(B, C/4, 2H, 2W): the same at half the stride."""
     coarse_BCHW: Tensor
     """(B, C, H, W): the map that prompts and memory act on."""
+    keys_BKDN: Tensor | None = None
+    """What reading and remembering both need of the coarse map, where it was computed already; see
+    :meth:`MemoryReadout.prepare`."""
 
     def expand(self, num_objects: int) -> ImageFeatures:
         """Repeat a single frame's features for ``num_objects`` objects, without copying."""
@@ -89,6 +93,10 @@ class MemoryReadout(Protocol):
         """Return the coarse map (B, C, H, W) conditioned on memory."""
         ...
 
+    def prepare(self, features: ImageFeatures) -> ImageFeatures:
+        """Compute once what both :meth:`read` and :meth:`remember` need of a frame; both do without it too."""
+        ...
+
 
 class FloatSine(Sam2VideoPositionEmbeddingSine):
     """SAM 2's sine position code, always computed in float32: in bfloat16 neighbouring cells share an angle."""
@@ -135,6 +143,10 @@ class AttentionReadout(nn.Module):
         if self.round_to_bf16:
             memory_BMHW = memory_BMHW.bfloat16().to(position_BMHW.dtype)
         return MemoryEntry(memory_BMHW, position_BMHW.expand_as(memory_BMHW), pointer_BC)
+
+    def prepare(self, features: ImageFeatures) -> ImageFeatures:
+        """Return the features as they are: reading and remembering share nothing here."""
+        return features
 
     def pointer(self, token_BC: Tensor, visible_B: Tensor) -> Tensor:
         """Turn the chosen mask token into an object pointer (B, C); absent objects get ``no_object_pointer``."""
@@ -221,6 +233,11 @@ class AffinityReadout(nn.Module):
         self.output = nn.Conv2d(self.num_heads * (self.value_dim + 1), channels, 1)
         self.mix = ResidualBlock(2 * channels, channels)
         self.stride = config.stride
+        self._derived = Derived()
+
+    def prepare(self, features: ImageFeatures) -> ImageFeatures:
+        """Compute the keys, with which a frame is looked up and looks up others."""
+        return replace(features, keys_BKDN=self._keys_of(features))
 
     def keys(self, coarse_BCHW: Tensor) -> Tensor:
         """Return unit keys (B, K, D, N) of a coarse map."""
@@ -236,26 +253,62 @@ class AffinityReadout(nn.Module):
         share_B11N = F.avg_pool2d(mask_B1SS, self.stride).flatten(2)[:, None]
         values_BKVN = value_BCHW.flatten(2).unflatten(1, (self.num_heads, self.value_dim))
         values_BKVN = torch.cat([values_BKVN, share_B11N.expand(-1, self.num_heads, -1, -1)], 2)
-        return MemoryEntry(values_BKVN, self.keys(coarse_BCHW))
+        return MemoryEntry(values_BKVN, self._keys_of(features))
 
     def read(self, features: ImageFeatures, view: MemoryView) -> Tensor:
         """Look every cell up in all chosen memories at once."""
         coarse_BCHW = features.coarse_BCHW
         _, _, height, width = coarse_BCHW.shape
-        query_BKDN = self.keys(coarse_BCHW) * self.log_sharpness_K.exp()[:, None, None]
-        squared_NN = _squared_distance(height, width, coarse_BCHW.device)
+        query_BKDN = self._keys_of(features) * self.log_sharpness_K.exp()[:, None, None]
+        weights = [self.log_locality_2K, self.group_bias_2K]
+        bias_2KNN = self._derived.fetch("bias", weights, lambda: self._bias(height, width), height, width)
         groups = [(entry, 0) for entry in view.anchors] + [(entry, 1) for entry, _ in view.recent]
-        similarity = []
-        for entry, group in groups:
-            locality_K11 = self.log_locality_2K[group].exp()[:, None, None]
-            bias_KNN = self.group_bias_2K[group][:, None, None] - locality_K11 * squared_NN
-            assert entry.keys is not None
-            similarity.append(query_BKDN.transpose(2, 3) @ entry.keys + bias_KNN)
-        weights_BKNL = torch.cat(similarity, -1).softmax(-1)
-        values_BKVL = torch.cat([entry.features for entry, _ in groups], -1)
-        read_BKVN = values_BKVL @ weights_BKNL.transpose(2, 3)
+        look_up = _look_up_by_head if is_plain(coarse_BCHW) else _look_up
+        read_BKVN = look_up(query_BKDN, groups, bias_2KNN)
         read_BCHW = read_BKVN.flatten(1, 2).unflatten(-1, (height, width))
         return self.mix(torch.cat([self.output(read_BCHW), coarse_BCHW], 1))
+
+    def _keys_of(self, features: ImageFeatures) -> Tensor:
+        return self.keys(features.coarse_BCHW) if features.keys_BKDN is None else features.keys_BKDN
+
+    def _bias(self, height: int, width: int) -> Tensor:
+        """(2, K, N, N): what is added to the similarity of two cells, for anchors and for recent frames."""
+        squared_NN = _squared_distance(height, width, self.log_locality_2K.device)
+        return self.group_bias_2K[..., None, None] - self.log_locality_2K.exp()[..., None, None] * squared_NN
+
+
+def _look_up(query_BKDN: Tensor, groups: Sequence[tuple[MemoryEntry, int]], bias_2KNN: Tensor) -> Tensor:
+    """(B, K, V, N): the mean of all values, weighted by how well their keys fit."""
+    similarity = []
+    for entry, group in groups:
+        assert entry.keys is not None
+        similarity.append(query_BKDN.transpose(2, 3) @ entry.keys + bias_2KNN[group])
+    weights_BKNL = torch.cat(similarity, -1).softmax(-1)
+    values_BKVL = torch.cat([entry.features for entry, _ in groups], -1)
+    return values_BKVL @ weights_BKNL.transpose(2, 3)
+
+
+def _look_up_by_head(query_BKDN: Tensor, groups: Sequence[tuple[MemoryEntry, int]], bias_2KNN: Tensor) -> Tensor:
+    """Do the same head by head in one workspace.
+
+    A head's weights (2 to 3 MB) stay in the processor's cache and in the same memory, where those of all heads and
+    objects took fresh pages from the system at every product: 5.9 in place of 16.4 ms for one object, 24.6 in place of
+    73.6 for four.
+    """
+    batch, heads, _, cells = query_BKDN.shape
+    values_BKVL = torch.cat([entry.features for entry, _ in groups], -1)
+    read_BKVN = values_BKVL.new_empty(*values_BKVL.shape[:3], cells)
+    weights_NL = values_BKVL.new_empty(cells, values_BKVL.shape[-1])
+    parts = weights_NL.split([entry.features.shape[-1] for entry, _ in groups], -1)
+    for row in range(batch):
+        for head in range(heads):
+            query_ND = query_BKDN[row, head].T
+            for (entry, group), part_NN in zip(groups, parts, strict=True):
+                assert entry.keys is not None
+                torch.addmm(bias_2KNN[group, head], query_ND, entry.keys[row, head], out=part_NN)
+            torch.softmax(weights_NL, -1, out=weights_NL)
+            torch.mm(values_BKVL[row, head], weights_NL.T, out=read_BKVN[row, head])
+    return read_BKVN
 
 
 class MaskDownsampler(nn.Module):
