@@ -265,7 +265,7 @@ class VirstConfig(PreTrainedConfig):
             st_token_id=st_token_id,
             image_token_id=image_token_id,
             prompt_style="compact",
-            num_vlm_frames=4,
+            num_vlm_frames=8,
             num_segmentation_frames=4,
             max_anchors=3,
             num_fifo_frames=2,
