@@ -42,6 +42,8 @@ class VideoTowerConfig(PreTrainedConfig):
         Tokens that are left of a clip after merging.
     motion_key_dim
         Channels by which cells of neighbouring frames are compared to tell tokens of motion; 0, as published: not told.
+    has_place_cue
+        Whether tokens are told where and when they were before they are merged; False, as published.
     """
 
     model_type = "virst_video_tower"
@@ -61,6 +63,7 @@ class VideoTowerConfig(PreTrainedConfig):
         final_layer_norm_eps: float = 1e-12,
         num_tokens_per_clip: int = 64,
         motion_key_dim: int = 0,
+        has_place_cue: bool = False,
         **kwargs: Any,
     ) -> None:
         if image_size % patch_size:
@@ -79,6 +82,7 @@ class VideoTowerConfig(PreTrainedConfig):
         self.final_layer_norm_eps = final_layer_norm_eps
         self.num_tokens_per_clip = num_tokens_per_clip
         self.motion_key_dim = motion_key_dim
+        self.has_place_cue = has_place_cue
         super().__init__(**kwargs)
 
     @property
@@ -249,8 +253,9 @@ class VirstConfig(PreTrainedConfig):
                 hidden_size=128,
                 num_hidden_layers=3,
                 num_attention_heads=4,
-                num_tokens_per_clip=32,
+                num_tokens_per_clip=48,
                 motion_key_dim=32,
+                has_place_cue=True,
             ),
             text_config=text,
             st_fusion_config=FusionConfig(

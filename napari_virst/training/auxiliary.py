@@ -65,6 +65,30 @@ class TokenPointing(nn.Module):
         return F.binary_cross_entropy_with_logits(logits_XV, target_XV, pos_weight=logits_XV.new_tensor(3.0))
 
 
+class PathReader(nn.Module):
+    """Reads the path of what is asked for off the hidden states of the ST tokens, by one layer."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.read = nn.Linear(hidden_size, 2 * _PATH_LENGTH)
+
+    def forward(self, hidden_XND: Tensor, masks_XTSS: Tensor) -> Tensor:
+        """Return the mean distance along an axis, in sides, to the centres of the true masks where there are any."""
+        num_frames, side = masks_XTSS.shape[1], masks_XTSS.shape[-1]
+        axis = (torch.arange(side, device=masks_XTSS.device) + 0.5) / side
+        area_XT = masks_XTSS.sum((2, 3))
+        y_XT = (masks_XTSS.sum(3) @ axis) / area_XT.clamp(min=1)
+        x_XT = (masks_XTSS.sum(2) @ axis) / area_XT.clamp(min=1)
+        stops = torch.linspace(0, _PATH_LENGTH - 1, num_frames).round().long()
+        read_XT2 = self.read(hidden_XND.mean(1)).unflatten(1, (_PATH_LENGTH, 2))[:, stops] + 0.5
+        off_XT = F.smooth_l1_loss(read_XT2, torch.stack([y_XT, x_XT], -1), beta=0.05, reduction="none").mean(-1)
+        seen_XT = (area_XT > 0).float()
+        return (off_XT * seen_XT).sum() / seen_XT.sum().clamp(min=1)
+
+
+_PATH_LENGTH = 8
+
+
 class TopicReader(nn.Module):
     """Reads colour, shape, size, course … of the object that a cell belongs to off its features, by one layer."""
 
@@ -116,6 +140,7 @@ class Auxiliary(nn.Module):
         self.alignment = Alignment(num_channels)
         self.sentence = SentenceReader(hidden_size)
         self.pointing = TokenPointing(hidden_size)
+        self.path = PathReader(hidden_size)
         self.picture_topics = TopicReader(num_channels, STILL_TOPICS)
         self.video_topics = TopicReader(tower_size, tuple(TOPICS))
 

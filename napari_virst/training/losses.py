@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_virst.model.segmenter import Decoded
 
-TERMS = ("mask", "iou", "presence", "token", "alignment", "topics", "video_topics", "pointing", "sentence")
+TERMS = ("mask", "iou", "presence", "token", "alignment", "topics", "video_topics", "pointing", "path", "sentence")
 """What a loss can consist of, as the log names it."""
 
 
@@ -43,6 +43,8 @@ class LossWeights:
     """Weight of ``auxiliary.SentenceReader``."""
     pointing: float = 1.0
     """Weight of ``auxiliary.TokenPointing``."""
+    path: float = 3.0
+    """Weight of ``auxiliary.PathReader``."""
     best: float = 0.3
     """Share of the best candidate's loss in the mask loss; the rest is the mean over all candidates.
 
@@ -64,6 +66,7 @@ class LossWeights:
             alignment=0.0,
             topics=0.0,
             pointing=0.0,
+            path=0.0,
             sentence=0.0,
             best=1.0,
             focus=0.0,

@@ -219,6 +219,8 @@ def _with_language_losses(
         extra["topics"] = weights.topics * _picture_topics(auxiliary, heard)
         if heard.seen.is_video:
             extra["video_topics"] = weights.topics * heard.seen.topics_loss(auxiliary, heard.lesson)
+    if weights.path and heard.seen.is_video:
+        extra["path"] = weights.path * auxiliary.path(heard.grounding.hidden_BND, heard.lesson.masks_XTSS)
     if weights.pointing and heard.seen.is_video:
         visual_XVD = heard.seen.visual_BVD[heard.lesson.scene_of_X]
         shares_XV = heard.seen.shares(heard.lesson)

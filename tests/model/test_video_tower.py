@@ -184,6 +184,22 @@ def test_published_tower_has_no_motion_cue(tower):
     assert not [name for name in tower.state_dict() if "motion" in name]
 
 
+def test_place_cue_tells_apart_tokens_that_look_alike():
+    torch.manual_seed(0)
+    tower = VideoTower(config_with_cue()).eval()
+    tower.positions_NC.zero_()
+    tower.motion_cue = None
+    tokens_NC = tower(torch.zeros(1, 2, 3, 32, 32))[0].detach()
+    apart_NN = torch.cdist(tokens_NC, tokens_NC) + torch.eye(len(tokens_NC))
+    assert float(apart_NN.min()) > 1e-3
+    tower.place_cue = None
+    assert torch.allclose(*tower(torch.zeros(1, 2, 3, 32, 32))[0, :2])
+
+
+def test_published_tower_has_no_place_cue(tower):
+    assert tower.place_cue is None
+
+
 def config_with_cue() -> VideoTowerConfig:
     return VideoTowerConfig(
         image_size=32,
@@ -194,4 +210,5 @@ def config_with_cue() -> VideoTowerConfig:
         num_frames_per_clip=2,
         position_grid=4,
         motion_key_dim=6,
+        has_place_cue=True,
     )

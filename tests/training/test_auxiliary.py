@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_virst.training.auxiliary import Alignment, TokenPointing, TopicReader, classes_of, owner_cells
+from napari_virst.training.auxiliary import Alignment, PathReader, TokenPointing, TopicReader, classes_of, owner_cells
 from napari_virst.training.scene_lessons import STILL_TOPICS, TOPICS
 
 
@@ -46,6 +46,16 @@ def test_tokens_that_show_the_answer_are_found():
     torch.manual_seed(0)
     before, after = fall(TokenPointing(8), torch.randn(2, 3, 8), torch.randn(2, 6, 8), torch.eye(2, 6))
     assert after < 0.5 * before
+
+
+def test_a_path_is_read_where_the_target_is_seen():
+    torch.manual_seed(0)
+    masks = torch.zeros(2, 4, 16, 16)
+    masks[0, :, 2:4, 2:4] = masks[1, 2:, 12:14, 4:6] = 1
+    reader, hidden = PathReader(8), torch.randn(2, 3, 8)
+    before, after = fall(reader, hidden, masks)
+    assert after < 0.3 * before
+    assert reader(hidden, torch.zeros_like(masks)) == 0
 
 
 def test_topics_are_read_where_they_are_known():

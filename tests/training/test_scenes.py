@@ -80,7 +80,9 @@ def test_pixels_beyond_the_picture_are_gray_and_never_target():
     gray = (batch.frames == 127).all(2)
     barred = gray.float().mean((1, 2, 3)) > 0.1
     assert 1 <= int(barred.sum()) < 20
-    beyond = gray.all(-1, keepdim=True) | gray.all(-2, keepdim=True)  # whole rows and columns; a texture may be gray too
+    beyond = gray.all(-1, keepdim=True) | gray.all(
+        -2, keepdim=True
+    )  # whole rows and columns; a texture may be gray too
     assert bool((beyond & gray)[barred].any())
     assert not bool((batch.masks & beyond)[barred].any())
 
