@@ -114,6 +114,8 @@ class FusionConfig(PreTrainedConfig):
     second_fusion
         What makes prompts of the ST tokens' hidden states: ``"attention"`` to the frames, as published; for comparison
         ``"mlp"``, which sees no frame, and ``"none"``, a projection.
+    has_pointer
+        Whether the finished hidden states read the visual tokens once more (``fusion.Pointer``); False, as published.
     """
 
     model_type = "virst_fusion"
@@ -130,6 +132,7 @@ class FusionConfig(PreTrainedConfig):
         feed_forward_ratio: int = 4,
         initial_gate: float = 0.0,
         second_fusion: SecondFusion = "attention",
+        has_pointer: bool = False,
         **kwargs: Any,
     ) -> None:
         if second_fusion not in get_args(SecondFusion):
@@ -143,6 +146,7 @@ class FusionConfig(PreTrainedConfig):
         self.feed_forward_ratio = feed_forward_ratio
         self.initial_gate = initial_gate
         self.second_fusion = second_fusion
+        self.has_pointer = has_pointer
         super().__init__(**kwargs)
 
 
@@ -265,6 +269,7 @@ class VirstConfig(PreTrainedConfig):
                 num_initial_heads=4,
                 use_initial_fusion=True,
                 initial_gate=0.1,
+                has_pointer=True,
             ),
             segmenter_config=SegmenterConfig.compact(),
             st_token_id=st_token_id,

@@ -130,6 +130,32 @@ class RotaryCrossAttention(nn.Module):
         return x_BNC.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)
 
 
+class Pointer(nn.Module):
+    """Reads the visual tokens once more with the finished hidden states, and adds what it finds to them.
+
+    Not published: a language model of seven billion parameters brings the place of what it found along by itself. Of
+    the small one the ST tokens knew the visual tokens they meant, but not where those were (see ``PlaceCue``).
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden_size, hidden_size)
+        self.key = nn.Linear(hidden_size, hidden_size)
+        self.value = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+        """Of the logits as chances of their own, in training; the softmax does not feel it."""
+        self.sharpness = nn.Parameter(torch.tensor(0.0))
+        nn.init.zeros_(self.value.weight)
+
+    def forward(self, hidden_BSD: Tensor, visual_BVD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hidden states (B, S, D), and the logits (B, V) of each visual token showing what is meant."""
+        query_BD, key_BVD = self.query(hidden_BSD.mean(1)), self.key(visual_BVD)
+        logits_BV = torch.einsum("bd,bvd->bv", query_BD, key_BVD) / key_BVD.shape[-1] ** 0.5
+        weights_BV = (self.sharpness.exp() * logits_BV).softmax(-1)
+        read_BD = self.value(torch.einsum("bv,bvd->bd", weights_BV, visual_BVD))
+        return hidden_BSD + read_BD[:, None], logits_BV + self.bias
+
+
 class PrompterLayer(nn.Module):
     """Post-norm decoder layer: the queries among themselves, then the memory, then an MLP."""
 

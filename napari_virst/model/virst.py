@@ -26,7 +26,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention
 
 from napari_virst.model.config import VirstConfig
-from napari_virst.model.fusion import InitialFusion, build_prompter
+from napari_virst.model.fusion import InitialFusion, Pointer, build_prompter
 from napari_virst.model.language import LanguageModel, take_rows
 from napari_virst.model.segmenter import Segmenter
 from napari_virst.model.video_tower import Projector, VideoTower
@@ -48,6 +48,8 @@ class Grounding:
     """Hidden states of the ST tokens, from which the prompts were made."""
     rows_BRD: Tensor
     """Hidden states of the whole prompt, the visual tokens in the placeholder's place."""
+    pointed_BV: Tensor | None = None
+    """Logits of each visual token showing what is meant; None without a pointer."""
 
 
 class VirstModel(PreTrainedModel):
@@ -78,6 +80,7 @@ class VirstModel(PreTrainedModel):
         )
         widths = config.text_config.hidden_size, config.segmenter_config.num_channels
         self.initial_fusion = InitialFusion(config.st_fusion_config, *widths)
+        self.pointer = Pointer(widths[0]) if config.st_fusion_config.has_pointer else None
         self.prompter = build_prompter(config.st_fusion_config, *widths)
         self.segmenter = Segmenter(config.segmenter_config)
         self.post_init()
@@ -137,8 +140,11 @@ class VirstModel(PreTrainedModel):
             fused_BND = self.initial_fusion(self.language.st_embeddings(ids_BL), maps_BTCHW)
         rows_BRD = self.language(ids_BL, visual_BVD, fused_BND, attention_mask_BL, return_all=True)
         hidden_BND = take_rows(rows_BRD, self.language.expanded_st_rows(ids_BL, visual_BVD.shape[1]))
+        pointed_BV = None
+        if self.pointer is not None:
+            hidden_BND, pointed_BV = self.pointer(hidden_BND, visual_BVD)
         prompts_BNTC, scores_BT = self.prompter(hidden_BND, maps_BTCHW)
-        return Grounding(prompts_BNTC, scores_BT, hidden_BND, rows_BRD)
+        return Grounding(prompts_BNTC, scores_BT, hidden_BND, rows_BRD, pointed_BV)
 
     def explain(
         self,

@@ -48,21 +48,10 @@ def _waves(like_BCHW: Tensor) -> Tensor:
     return torch.stack([wave for turn_HW in turns for wave in (turn_HW.sin(), turn_HW.cos())])[None]
 
 
-class TokenPointing(nn.Module):
-    """Asks whether ST tokens, after the language model, know which visual tokens show what is asked for."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key = nn.Linear(hidden_size, hidden_size)
-        self.bias = nn.Parameter(torch.tensor(-2.0))
-
-    def forward(self, hidden_XND: Tensor, visual_XVD: Tensor, share_XV: Tensor) -> Tensor:
-        """Return the binary cross-entropy of tokens against twice the true mask's share of each, at most 1."""
-        query_XD, key_XVD = self.query(hidden_XND.mean(1)), self.key(visual_XVD)
-        logits_XV = torch.einsum("xd,xvd->xv", query_XD, key_XVD) / key_XVD.shape[-1] ** 0.5 + self.bias
-        target_XV = (2 * share_XV).clamp(max=1)
-        return F.binary_cross_entropy_with_logits(logits_XV, target_XV, pos_weight=logits_XV.new_tensor(3.0))
+def pointing_loss(logits_XV: Tensor, share_XV: Tensor) -> Tensor:
+    """Return the binary cross-entropy of tokens against twice the true mask's share of each, at most 1."""
+    target_XV = (2 * share_XV).clamp(max=1)
+    return F.binary_cross_entropy_with_logits(logits_XV, target_XV, pos_weight=logits_XV.new_tensor(3.0))
 
 
 class PathReader(nn.Module):
@@ -139,7 +128,6 @@ class Auxiliary(nn.Module):
         super().__init__()
         self.alignment = Alignment(num_channels)
         self.sentence = SentenceReader(hidden_size)
-        self.pointing = TokenPointing(hidden_size)
         self.path = PathReader(hidden_size)
         self.picture_topics = TopicReader(num_channels, STILL_TOPICS)
         self.video_topics = TopicReader(tower_size, tuple(TOPICS))

@@ -42,7 +42,7 @@ class LossWeights:
     sentence: float = 0.2
     """Weight of ``auxiliary.SentenceReader``."""
     pointing: float = 1.0
-    """Weight of ``auxiliary.TokenPointing``."""
+    """Weight of ``auxiliary.pointing_loss``, where the model has a pointer."""
     path: float = 3.0
     """Weight of ``auxiliary.PathReader``."""
     best: float = 0.3

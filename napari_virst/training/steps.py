@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_virst.model.memory import ObjectMemory
-from napari_virst.training.auxiliary import classes_of, owner_cells
+from napari_virst.training.auxiliary import classes_of, owner_cells, pointing_loss
 from napari_virst.training.losses import LossWeights, segmentation_loss
 from napari_virst.training.seeing import SeenClips, see_clips, see_nothing
 from napari_virst.training.speaking import answer_loss
@@ -221,10 +221,9 @@ def _with_language_losses(
             extra["video_topics"] = weights.topics * heard.seen.topics_loss(auxiliary, heard.lesson)
     if weights.path and heard.seen.is_video:
         extra["path"] = weights.path * auxiliary.path(heard.grounding.hidden_BND, heard.lesson.masks_XTSS)
-    if weights.pointing and heard.seen.is_video:
-        visual_XVD = heard.seen.visual_BVD[heard.lesson.scene_of_X]
+    if weights.pointing and heard.seen.is_video and heard.grounding.pointed_BV is not None:
         shares_XV = heard.seen.shares(heard.lesson)
-        extra["pointing"] = weights.pointing * auxiliary.pointing(heard.grounding.hidden_BND, visual_XVD, shares_XV)
+        extra["pointing"] = weights.pointing * pointing_loss(heard.grounding.pointed_BV, shares_XV)
     if weights.sentence:
         extra["sentence"] = weights.sentence * _sentence_loss(auxiliary, heard)
     if weights.token:

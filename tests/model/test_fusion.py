@@ -10,6 +10,7 @@ from napari_virst.model.config import FusionConfig
 from napari_virst.model.fusion import (
     BlindPrompter,
     InitialFusion,
+    Pointer,
     Prompter,
     RotaryCrossAttention,
     build_prompter,
@@ -168,3 +169,21 @@ def test_second_fusion_is_attention_unless_told_otherwise():
     assert isinstance(build_prompter(config_with(), WIDTH, CHANNELS), Prompter)
     with pytest.raises(InputError, match="second_fusion"):
         config_with(second_fusion="magic")
+
+
+def test_pointer_brings_what_the_meant_token_holds_and_nothing_at_first():
+    torch.manual_seed(0)
+    pointer = Pointer(8)
+    hidden_BSD, visual_BVD = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    pointed_BSD, logits_BV = pointer(hidden_BSD, visual_BVD)
+    assert torch.equal(pointed_BSD, hidden_BSD)
+
+    torch.nn.init.eye_(pointer.value.weight)
+    pointer.sharpness.data.fill_(8.0)  # so sharp that one token has all the attention
+    read_BSD = pointer(hidden_BSD, visual_BVD)[0] - hidden_BSD
+    meant_BD = visual_BVD[torch.arange(2), logits_BV.argmax(1)]
+    torch.testing.assert_close(read_BSD, meant_BD[:, None].expand_as(read_BSD))
+
+
+def test_published_fusion_has_no_pointer():
+    assert not FusionConfig().has_pointer

@@ -102,7 +102,7 @@ def test_another_recipes_run_is_not_resumed(tiny_trainer):
 NEW_PARTS = {
     "model": "prompter.seg_proj.bias",
     "average": "module.prompter.seg_proj.bias",
-    "auxiliary": "pointing.bias",
+    "auxiliary": "path.read.bias",
 }
 
 
