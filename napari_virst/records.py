@@ -137,7 +137,9 @@ class Job:
     """The mask (H, W) bool that the track holds for a frame now, None where it holds none; asked from the worker's
     thread. With it, following away from an anchor may end early where its answers agree again with what is held."""
     learn: bool = False
-    """Whether the segmenter may adapt itself, for this job alone, to the user anchors."""
+    """Whether the segmenter may adapt itself, for this job alone, to the user anchors, before the first frame."""
+    adapter: str = ""
+    """Name of what was learned earlier (:attr:`Learned.name`), to follow with; an unknown one changes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +174,8 @@ class Learned:
     """The same after learning from the others."""
     helped: bool
     """Whether that was better by so much that it is used."""
+    name: str = ""
+    """For :attr:`Job.adapter`, as long as the segmenter lives."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,19 +15,20 @@ import numpy as np
 from napari_virst.cli.report import note, progress_bar
 from napari_virst.cli.spool import MaskSpool
 from napari_virst.engine.cropping import CroppedFrames, Region
-from napari_virst.engine.protocol import LearningSegmenter
+from napari_virst.engine.protocol import LearningSegmenter, run_together
 from napari_virst.errors import InputError, MaskError, QueryError
 from napari_virst.io.masks import read_mask, write_label_stack
 from napari_virst.records import Anchor, Job, Query, Span
 from napari_virst.session import sentences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_virst.engine.protocol import Frames, Segmenter
+    from napari_virst.records import FrameResult
 
 ABSENT = "absent"
 
@@ -150,33 +152,46 @@ class Interrupted(Exception):
     """Ctrl+C was pressed; what was finished is in the spool."""
 
 
+@dataclass
+class Followed:
+    """One query at work: its job, its masks on disk, and what was said of its presence."""
+
+    job: Job
+    spool: MaskSpool
+    presence: dict[int, float] = field(default_factory=dict)
+
+    def put(self, result: FrameResult, region: Region | None) -> None:
+        """Keep one result."""
+        mask: NDArray[np.bool_] = result.mask if region is None else region.paste(result.mask, self.spool.shape[1:])
+        self.spool.put(result.frame, mask)
+        self.presence[result.frame] = result.presence
+
+
 def follow(
-    segmenter: Segmenter, frames: Frames, job: Job, spool: MaskSpool, title: str, region: Region | None = None
-) -> list[float]:
-    """Run a job into a spool, with a progress bar; return the presence of every finished frame.
+    segmenter: Segmenter, frames: Frames, followed: Sequence[Followed], title: str, region: Region | None = None
+) -> None:
+    """Run the jobs as one batch into their spools, with a progress bar over the frames of all.
 
     Raises
     ------
     Interrupted
         When Ctrl+C is pressed.
     """
-    for anchor in job.anchors:
-        spool.put(anchor.frame, anchor.mask)
+    for one in followed:
+        for anchor in one.job.anchors:
+            one.spool.put(anchor.frame, anchor.mask)
     seen = CroppedFrames(frames, region) if region is not None else frames
-    asked = region.crop_job(job) if region is not None else job
-    presence: dict[int, float] = {}
-    with progress_bar(title, len(job.span)) as update:
+    asked = [region.crop_job(one.job) if region is not None else one.job for one in followed]
+    with progress_bar(title, sum(len(job.span) for job in asked)) as update:
         try:
-            if job.learn:
-                _learn(segmenter, seen, asked)
-            for result in segmenter.run(seen, asked, lambda: False):
-                mask: NDArray[np.bool_] = result.mask if region is None else region.paste(result.mask, spool.shape[1:])
-                spool.put(result.frame, mask)
-                presence[result.frame] = result.presence
-                update(len(spool))
+            for job in asked:
+                if job.learn:
+                    _learn(segmenter, seen, job)
+            for index, result in run_together(segmenter, seen, asked, lambda: False):
+                followed[index].put(result, region)
+                update(sum(len(one.spool) for one in followed))
         except KeyboardInterrupt:
             raise Interrupted from None
-    return list(presence.values())
 
 
 def _learn(segmenter: Segmenter, frames: Frames, job: Job) -> None:
@@ -197,34 +212,54 @@ def segment(
     excluded_anchors: frozenset[int] = frozenset(),
     learn: bool = False,
 ) -> Summary:
-    """Follow every query through the whole video; write one label stack each, and ``summary.json``."""
+    """Follow every query through the whole video, all of them as one batch.
+
+    Writes one label stack each, and ``summary.json``; the time it says of a query is that of the batch.
+    """
     shape = frames.shape[:3]
     if region is not None:
         region.check(shape[1:])
     segmenter = wake()
     out.mkdir(parents=True, exist_ok=True)
-    tracks: list[TrackSummary] = []
-    taken: set[str] = set()
-    interrupted = False
-    for query in queries:
-        spool, start_s, presence = MaskSpool(shape), time.monotonic(), []
-        unknown = segmenter.unknown_words(query.text) if query.text else ()
-        for word in unknown:
-            note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
+    unknown = [segmenter.unknown_words(query.text) if query.text else () for query in queries]
+    for word in dict.fromkeys(word for words in unknown for word in words):
+        note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
+    interrupted, start_s = False, time.monotonic()
+    with ExitStack() as stack:
+        followed = [
+            Followed(
+                Job(query, Span(0, shape[0]), anchors, excluded_anchors, learn=learn),
+                stack.enter_context(MaskSpool(shape, out)),
+            )
+            for query in queries
+        ]
         try:
-            job = Job(query, Span(0, shape[0]), anchors, excluded_anchors, learn=learn)
-            presence = follow(segmenter, frames, job, spool, query.name, region)
+            follow(segmenter, frames, followed, _title(queries), region)
         except Interrupted:
             interrupted = True
-        name = file_name(query, taken)
-        write_label_stack(out / name, spool.label_frames(), shape)
-        tracks.append(_summarise(query, name, spool, anchors, presence, unknown, time.monotonic() - start_s))
-        if interrupted:
-            note(f"Stopped; {len(spool)} of {shape[0]} frames of “{query.name}” are in {out / name}.")
-            break
+        seconds, taken = time.monotonic() - start_s, set[str]()
+        tracks = [
+            _write(one, out, taken, words, seconds, interrupted) for one, words in zip(followed, unknown, strict=True)
+        ]
     summary = Summary(video_name, shape, segmenter.name, segmenter.device, interrupted, tracks=tuple(tracks))
     summary.write(out)
     return summary
+
+
+def _title(queries: list[Query]) -> str:
+    return queries[0].name if len(queries) == 1 else f"{len(queries)} queries"
+
+
+def _write(
+    one: Followed, out: Path, taken: set[str], unknown: tuple[str, ...], seconds: float, interrupted: bool
+) -> TrackSummary:
+    """Write the label stack of a query; what is unfinished is empty there."""
+    query, spool = one.job.query, one.spool
+    name = file_name(query, taken)
+    write_label_stack(out / name, spool.label_frames(), spool.shape)
+    if interrupted:
+        note(f"Stopped; {len(spool)} of {spool.shape[0]} frames of “{query.name}” are in {out / name}.")
+    return _summarise(query, name, spool, one.job.anchors, list(one.presence.values()), unknown, seconds)
 
 
 def _summarise(

@@ -1,49 +1,85 @@
-"""Keeps finished masks small until they are written: bits, compressed, whatever the order they come in."""
+"""Keeps finished masks on disk until they are written as a stack: bits, compressed, in whatever order they come."""
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_virst.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
 
     from numpy.typing import NDArray
 
 
 class MaskSpool:
-    """Masks of T frames (H, W) bool; a few kilobytes a frame, so that memory does not grow with the video.
+    """Masks of T frames (H, W) bool in a file without a name, so that memory does not grow with the video.
+
+    A context manager, which lets go of the file.
 
     Parameters
     ----------
     shape
         (T, H, W).
+    folder
+        Where there is room; the system's place for such files by default.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], folder: Path | None = None) -> None:
         self.shape = shape
-        self._packed: dict[int, bytes] = {}
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this does
+        self._places: dict[int, tuple[int, int]] = {}
         self._areas: dict[int, int] = {}
 
+    def __enter__(self) -> MaskSpool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._places)
 
     def __contains__(self, frame: object) -> bool:
-        return frame in self._packed
+        return frame in self._places
 
     def put(self, frame: int, mask: NDArray[np.bool_]) -> None:
-        """Keep the mask of a frame; the last one counts."""
-        self._packed[frame] = zlib.compress(np.packbits(mask).tobytes(), level=1)
+        """Keep the mask of a frame; the last one counts.
+
+        Raises
+        ------
+        InputError
+            When the disk is full.
+        """
+        packed = zlib.compress(np.packbits(mask).tobytes(), level=1)
+        try:
+            self._places[frame] = self._file.seek(0, 2), self._file.write(packed)
+        except OSError as error:
+            raise InputError(
+                f"The output folder must have room for masks; got {error.strerror}; make room, or choose another disk."
+            ) from error
         self._areas[frame] = int(np.count_nonzero(mask))
 
     def get(self, frame: int) -> NDArray[np.bool_]:
         """Return the mask (H, W) bool of a frame; empty where there is none."""
         _, height, width = self.shape
-        if frame not in self._packed:
+        if frame not in self._places:
             return np.zeros((height, width), np.bool_)
-        bits = np.frombuffer(zlib.decompress(self._packed[frame]), np.uint8)
+        start, num_bytes = self._places[frame]
+        self._file.seek(start)
+        bits = np.frombuffer(zlib.decompress(self._file.read(num_bytes)), np.uint8)
         return np.unpackbits(bits, count=height * width).reshape(height, width).astype(np.bool_)
 
     @property

@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -206,11 +206,17 @@ class Adapters:
         self._num_kept = num_kept
         self._known: OrderedDict[str, tuple[nn.Module | None, Learned]] = OrderedDict()
 
+    def find(self, key: str) -> tuple[nn.Module | None, Learned] | None:
+        """Return what is known under ``key``; None where nothing is."""
+        return self._known.get(key)
+
     def fetch(
         self, key: str, make: Callable[[], tuple[nn.Module | None, Learned] | None]
     ) -> tuple[nn.Module | None, Learned] | None:
         """Return what is known under ``key``, made where nothing is; None where making was stopped."""
-        known = self._known.pop(key, None) or make()
+        known = self._known.pop(key, None)
+        if known is None and (made := make()) is not None:
+            known = (made[0], replace(made[1], name=key))
         if known is not None:
             self._known[key] = known
             while len(self._known) > self._num_kept:

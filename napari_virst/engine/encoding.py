@@ -174,9 +174,8 @@ class VideoEncoder:
             return features if len(windows) == 1 else features.expand(len(windows))
         if len(windows) == 1:
             return self.features(frame, windows[0])
-        image, size = self._image(frame), self._model.config.segmenter_config.image_size
-        pixels = [self._squared(image, size, window) for window in windows]
-        features_B: ImageFeatures = self._model.segmenter.encode(torch.cat(pixels))
+        size = self._model.config.segmenter_config.image_size
+        features_B: ImageFeatures = self._model.segmenter.encode(self._squared(self._image(frame), size, *windows))
         return features_B
 
     def mask(self, mask_HW: NDArray[np.bool_], window: Window) -> Tensor:
@@ -216,10 +215,12 @@ class VideoEncoder:
     def _placed(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device, self._dtype)
 
-    def _squared(self, image: NDArray[np.uint8], size: int, window: Window) -> Tensor:
-        """(H, W, 3) uint8 to (1, 3, size, size), normalised; resized on the device."""
+    def _squared(self, image: NDArray[np.uint8], size: int, *windows: Window) -> Tensor:
+        """(H, W, 3) uint8 to (B, 3, size, size), normalised, for B windows; resized on the device."""
+        return self._processor.normalise(torch.cat([self._cut(image, size, w) for w in windows]) / 255).to(self._dtype)
+
+    def _cut(self, image: NDArray[np.uint8], size: int, window: Window) -> Tensor:
         part, window = window.trim(image)
         tensor_HW3 = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
-        image_13HW = tensor_HW3.permute(2, 0, 1)[None].float() / 255
         # Mid-grey beyond the frame, as in the training scenes with border bars.
-        return self._processor.normalise(cut(image_13HW, window, size, fill=0.5)).to(self._dtype)
+        return cut(tensor_HW3.permute(2, 0, 1)[None].float(), window, size, fill=127.5)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_virst.engine.encoding import VideoEncoder
     from napari_virst.engine.options import PredictorOptions, Settings
+    from napari_virst.engine.pointers import PointerBook
     from napari_virst.model.anchors import Direction, Leg
     from napari_virst.model.readout import ImageFeatures, MemoryEntry
     from napari_virst.model.segmenter import Decoded
@@ -71,6 +72,8 @@ class FollowedObject:
         self.demoted: dict[int, NDArray[np.bool_]] = {}
         self.decoder: nn.Module | None = None
         """Stands in for the shared mask decoder where this object is followed."""
+        self.pointer: NDArray[np.float32] | None = None
+        """(C,) object pointer of the frame that was followed last; None where the model has none."""
 
 
 class Follower:
@@ -83,10 +86,11 @@ class Follower:
         options: PredictorOptions,
         video: VideoEncoder,
         entries: AnchorEntries,
+        pointers: PointerBook,
     ) -> None:
         self._segmenter, self._settings, self._options, self._video = model.segmenter, settings, options, video
         self._max_pointers = model.config.segmenter_config.sam2_config.max_object_pointers_in_encoder
-        self._entries = entries
+        self._entries, self._pointers = entries, pointers
 
     def object_of(self, job: Job, passing: frozenset[int] = frozenset()) -> FollowedObject:
         """Return an object that nothing is known of yet; user anchors in ``passing`` will not condition."""
@@ -214,11 +218,18 @@ class Follower:
             results.update(zip(rows, answers, strict=True))
         return [results[row] for row in range(len(things))]
 
+    def keep_pointer(self, thing: FollowedObject, result: FrameResult) -> None:
+        """Keep the pointer of an answer for the runs that come after this one."""
+        if thing.pointer is not None:
+            self._pointers.note(self._video.fingerprint, result.frame, result.mask, thing.pointer)
+
     def _answers(self, frame: int, decoded: Decoded, things: Sequence[FollowedObject]) -> list[FrameResult]:
         height, width = self._video.shape[1:]
         presences, ious = decoded.score_B.sigmoid().tolist(), decoded.best_iou_B.tolist()
+        pointers = None if decoded.pointer_BC is None else decoded.pointer_BC.float().cpu().numpy()
         answers = []
         for row, thing in enumerate(things):
+            thing.pointer = None if pointers is None else pointers[row]
             mask = paste(decoded.low_res_B1hw[row, 0], thing.window, height, width)
             answers.append(
                 FrameResult(

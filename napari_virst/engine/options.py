@@ -84,7 +84,10 @@ class PredictorOptions:
     """How many frames in a row must agree with what the track holds before following away from a user anchor ends; 0:
     it never ends early (docs/benchmarks/sharing.md says why 4 and 0.95). Only where a job brings ``known_mask``."""
     convergence_iou: float = 0.95
-    """From which IoU on a frame agrees."""
+    """From which IoU on the masks of a frame agree."""
+    convergence_cosine: float = 0.95
+    """From which cosine on object pointers agree, where the model has any. It can only make a re-run follow longer. With
+    random weights, all that there is to measure with, it changes nothing: pointers agree to 0.98 wherever masks do."""
     learning: LearningRule = field(default_factory=LearningRule)
     cache: CacheLimits | None = None
     """What may be kept of videos; None: as the environment says (:meth:`CacheLimits.from_environment`)."""
@@ -99,6 +102,8 @@ class PredictorOptions:
                 raise InputError(f'{name} must be {allowed}; got "{getattr(self, name)}"; choose one.')
         if not 0 < self.convergence_iou <= 1:
             raise InputError(f"convergence_iou must be in 0…1; got {self.convergence_iou}; 0.95 is the default.")
+        if not -1 <= self.convergence_cosine <= 1:
+            raise InputError(f"convergence_cosine must be in -1…1; got {self.convergence_cosine}; 0.95 is the default.")
         counts = ("num_vlm_frames", "num_segmentation_frames", "num_anchors", "max_anchors", "num_fifo_frames")
         for name in (*counts, "convergence_frames"):
             value, least = getattr(self, name), 0 if name in ("num_fifo_frames", "convergence_frames") else 1

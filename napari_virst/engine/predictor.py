@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from napari_virst.engine.following import AnchorEntries, FollowedObject, Followe
 from napari_virst.engine.grounding import GroundedFrame, Grounder
 from napari_virst.engine.loading import load_model, pick_device
 from napari_virst.engine.options import PredictorOptions, settle
+from napari_virst.engine.pointers import PointerBook
 from napari_virst.engine.sweeping import Pursuit, sweep_all
 from napari_virst.errors import QueryError, SegmentationError, VirstError
 from napari_virst.model.anchors import Leg, plan_legs, spread_anchors
@@ -44,6 +46,9 @@ __all__ = ["GroundedFrame", "Predictor", "PredictorOptions", "load_segmenter"]
 
 logger = logging.getLogger(__name__)
 
+ENCODING = 2
+"""Counts the changes of code after which the same weights give other last digits: it names what lies on disk."""
+
 MIN_CORRECTIONS = 2
 """Below that, no correction can be looked at from another."""
 
@@ -57,7 +62,7 @@ class Predictor:
     Parameters
     ----------
     model, processor
-        Weights and what prepares their input.
+        Weights and what prepares their input. Weights of convolutions may be laid out anew in memory.
     name
         What to call the model.
     options
@@ -68,6 +73,9 @@ class Predictor:
         self, model: VirstModel, processor: VirstProcessor, name: str, options: PredictorOptions | None = None
     ) -> None:
         self._model = model.eval()
+        if isinstance(model.segmenter.vision_encoder.backbone, ConvBackbone):
+            # Its maps are channels last; weights that are not were turned around at every call, a sixth of its time.
+            model.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._processor = processor
         self._name = name
         self._options = options or PredictorOptions()
@@ -77,6 +85,7 @@ class Predictor:
         limits = self._options.cache or CacheLimits.from_environment()
         self._cache = FeatureCache(limits, weight.device, weight.dtype, self._hash)
         self._entries = AnchorEntries()
+        self._pointers = PointerBook()
         self._adapters = adapting.Adapters()
 
     @property
@@ -92,7 +101,7 @@ class Predictor:
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """Return the words of ``text`` that the model has never seen."""
-        return tuple(self._processor.unknown_words(text))
+        return tuple(self._processor.unknown_words(text)) if text.strip() else ()
 
     def run(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Iterator[FrameResult]:
         """Compute the frames of ``job.span``; see :meth:`napari_virst.engine.protocol.Segmenter.run`."""
@@ -178,12 +187,12 @@ class Predictor:
         return VideoEncoder(self._model, self._processor, self._settings, frames, self._cache)
 
     def _follower(self, video: VideoEncoder) -> Follower:
-        return Follower(self._model, self._settings, self._options, video, self._entries)
+        return Follower(self._model, self._settings, self._options, video, self._entries, self._pointers)
 
     def _hash(self) -> str:
         parts = [self._model.segmenter.vision_encoder, self._model.segmenter.mask_decoder]
         language = [self._model.video_tower, self._model.projector]
-        return weights_hash(parts + language, self._model.config.segmenter_config.image_size)
+        return weights_hash(parts + language, self._model.config.segmenter_config.image_size, ENCODING)
 
     def _run_many(
         self, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
@@ -202,17 +211,18 @@ class Predictor:
             thing = follower.object_of(job, self._passing(grounded, job))
             if not follower.add_user_anchors(thing, should_stop):
                 return
-            adapted = self._adapt(follower, frames, job, should_stop) if job.learn else None
+            learned_before = self._adapters.find(job.adapter)
+            adapted = self._adapt(follower, frames, job, should_stop) if job.learn else learned_before
             thing.decoder = adapted[0] if adapted is not None else None
             if should_stop():
                 return
             for anchor in self._add_anchors(follower, thing, chosen):
                 if anchor.frame in job.span:
                     yield index, _anchor_result(anchor, thing)
-            pursuits.append(self._pursuit(index, thing))
+            pursuits.append(self._pursuit(index, thing, video.fingerprint))
         yield from sweep_all(follower, video, pursuits, should_stop)
 
-    def _pursuit(self, index: int, thing: FollowedObject) -> Pursuit:
+    def _pursuit(self, index: int, thing: FollowedObject, video: str) -> Pursuit:
         job, options = thing.job, self._options
         users = {anchor.frame for anchor in job.anchors} - thing.passing
         skip = thing.passing.union(thing.memory.anchor_frames)
@@ -224,7 +234,13 @@ class Predictor:
         # An adapter changes what is said of any frame, so agreement near an anchor says nothing of the rest.
         may_converge = thing.decoder is None and not self._settings.is_reference
         if known is not None and users and options.convergence_frames and may_converge:
-            convergence = Convergence(known, options.convergence_frames, options.convergence_iou)
+            convergence = Convergence(
+                known,
+                options.convergence_frames,
+                options.convergence_iou,
+                partial(self._pointers.find, video),
+                options.convergence_cosine,
+            )
         return Pursuit(index, thing, self._legs(job, users or {*thing.memory.anchor_frames}), skip, convergence)
 
     def _legs(self, job: Job, origins: set[int]) -> tuple[Leg, ...]:
@@ -353,7 +369,4 @@ def load_segmenter(
     """
     where = pick_device(device)
     virst, processor, name = load_model(model, device=where, dtype=dtype, quantization=quantization, offload=offload)
-    if isinstance(virst.segmenter.vision_encoder.backbone, ConvBackbone):
-        # Its maps are channels last; weights that are not were turned around at every call, a sixth of its time.
-        virst.segmenter.to(memory_format=torch.channels_last)
     return Predictor(virst, processor, name, options)

@@ -97,10 +97,28 @@ class LearningSegmenter(Segmenter, Protocol):
     """A segmenter that can adapt itself to the user anchors of one job, and to no other."""
 
     def learn(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Learned | None:
-        """Learn from the user anchors of ``job``, or remember what came of it; ``run`` uses it where ``job.learn``.
+        """Learn from the user anchors of ``job``, or remember what came of it.
 
-        ``run`` learns by itself what was not learned before; asking first is for telling the person. None where there
-        is nothing to learn from (fewer than two anchors that show the object), or when told to stop. Errors are those
-        of ``run``.
+        A later ``run`` uses it where ``job.adapter`` names it, and where ``job.learn``, for which ``run`` learns by
+        itself what was not learned before. ``should_stop`` is asked at least once per step of training. None where
+        there is nothing to learn from (fewer than two anchors that show the object), or when told to stop. Errors are
+        those of ``run``.
         """
         ...
+
+
+def run_together(
+    segmenter: Segmenter, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
+) -> Iterator[tuple[int, FrameResult]]:
+    """Compute jobs of one video as a batch where the segmenter can, else one after another.
+
+    See :meth:`BatchSegmenter.run_many`.
+    """
+    if len(jobs) > 1 and isinstance(segmenter, BatchSegmenter):
+        yield from segmenter.run_many(frames, jobs, should_stop)
+        return
+    for index, job in enumerate(jobs):
+        if should_stop():
+            return
+        for result in segmenter.run(frames, job, should_stop):
+            yield index, result

@@ -76,7 +76,7 @@ class Pursuit:
         Where the far end of the leg is a user anchor too, what was left out is tried from there: it may be the one
         that has changed.
         """
-        if self._convergence is None or not self._convergence.reached(result.frame, result.mask):
+        if self._convergence is None or not self._convergence.reached(result.frame, result.mask, self.thing.pointer):
             return False
         leg = self._legs[0]
         left_out = leg.frames[self._position + 1 :]
@@ -157,5 +157,6 @@ def _take_frame(
     for member, result in zip(following, results, strict=True):
         if not member.note(result):
             member.advance()
+        follower.keep_pointer(member.thing, result)
         if frame in member.thing.job.span:
             yield member.index, result

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from importlib import import_module
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from napari_virst.gui import layers
+from qtpy.QtCore import QTimer
+
+from napari_virst.gui import layers, warming
 from napari_virst.gui.main_thread import MainThread
 from napari_virst.gui.presenter import Presenter
 from napari_virst.gui.sessions import WindowSessions
@@ -46,9 +47,12 @@ class VirstDock(VirstWidget):
     ) -> None:
         super().__init__(parent)
         self._main_thread = MainThread(self)
-        sessions = sessions or WindowSessions(self._main_thread.dispatch, _load_segmenter)
+        wake_model = None
+        if sessions is None:
+            sessions = own = WindowSessions(self._main_thread.dispatch, _load_segmenter)
+            wake_model = own.wake_model
         self.presenter = Presenter(napari_viewer, self, sessions)
-        _warm_up()
+        QTimer.singleShot(warming.DELAY_MS, self, partial(warming.warm_up, wake_model))
         self.closed.connect(self.presenter.close)
         self.destroyed.connect(self.presenter.close)
 
@@ -125,12 +129,5 @@ def launch_demo(query: str | None = None) -> None:
     napari.run()
 
 
-def _warm_up() -> None:
-    """Import what napari needs for its first Labels layer before a query is typed; 1–2 s of a frozen window else."""
-    threading.Thread(target=import_module, args=("pandas",), name="pandas warm-up", daemon=True).start()
-
-
 def _load_segmenter(model: str, device: str) -> Segmenter:
-    from napari_virst.engine.predictor import load_segmenter
-
-    return load_segmenter(model, device)
+    return cast("Segmenter", warming.import_predictor()(model, device))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_virst.gui.frames import LayerFrames
     from napari_virst.gui.shortcuts import Corrections
-    from napari_virst.records import Progress
+    from napari_virst.records import Learned, Progress
     from napari_virst.session.session import AnnotationSession, Track
 
     InBackground = Callable[[Callable[[], None], Callable[[BaseException | None], None]], None]
@@ -80,6 +80,8 @@ class Desk(QObject):
         self.last_progress: Progress | None = None
         self.doing = ""
         """What is being done in the background, in words; empty where nothing is."""
+        self.can_cancel = True
+        """Whether that can be cancelled."""
         self._viewer = viewer
         self._corrections = corrections
         self._in_background = in_background
@@ -100,6 +102,23 @@ class Desk(QObject):
         """Give the track that already answers a query, if there is one; white space does not count."""
         words = " ".join(text.split())
         return next((track for track in self.session.tracks if track.query.text == words), None)
+
+    def ask(self, texts: list[str]) -> Track:
+        """Ask queries; one asked before is run again, and several new ones run as a batch. Returns the first's track.
+
+        Raises
+        ------
+        VirstError
+            When a query is empty, or the project cannot be written.
+        """
+        focus_frame = self.frame_in_view()
+        known = {text: self.track_asked(text) for text in texts}
+        new = [text for text, track in known.items() if track is None]
+        asked = iter(self.session.ask_together(new, focus_frame) if new else ())
+        for track in known.values():
+            if track is not None:
+                self.session.run(track, focus_frame)
+        return known[texts[0]] or next(asked)
 
     @property
     def layers(self) -> list[Labels]:
@@ -165,6 +184,7 @@ class Desk(QObject):
         self.session.busy_changed.connect(self._on_busy_changed)
         self.session.failed.connect(self.report)
         self.session.notice.connect(self._on_notice)
+        self.session.learned.connect(self._on_learned)
 
     def report(self, text: str) -> None:
         """Say that something failed."""
@@ -206,6 +226,10 @@ class Desk(QObject):
     def _on_notice(self, text: str) -> None:
         self.said.emit(text, False)
 
+    @guarded
+    def _on_learned(self, _track_id: str, _learned: Learned) -> None:
+        self._telling.ask()  # what re-propagating would do
+
     def _sees_time(self) -> bool:
         dims = self._viewer.dims
         return dims.ndim - 3 in dims.displayed
@@ -232,7 +256,9 @@ class Desk(QObject):
         if self.doing:
             raise InputError(f"One thing must end before the next; got {self.doing}; wait until it is done.")
 
-    def do_in_background(self, doing: str, action: Callable[[], ResultT], on_done: Callable[[ResultT], None]) -> None:
+    def do_in_background(
+        self, doing: str, action: Callable[[], ResultT], on_done: Callable[[ResultT], None], *, can_cancel: bool = True
+    ) -> None:
         """Lend the session to a worker for one lengthy change; nothing else touches it meanwhile.
 
         Parameters
@@ -243,6 +269,8 @@ class Desk(QObject):
             Done in the worker; must touch nothing of napari or Qt.
         on_done : callable
             Gets the result, in Qt's thread.
+        can_cancel : bool
+            Whether ``session.cancel`` ends it.
 
         Raises
         ------
@@ -252,7 +280,7 @@ class Desk(QObject):
         self.check_idle()
         if self.session.busy:
             raise InputError(f"A run must have ended before {doing}; got one at work; wait, or cancel it (Esc).")
-        self.doing = doing
+        self.doing, self.can_cancel = doing, can_cancel
         modes = {track_id: str(layer.mode) for track_id, layer in self._layers.items()}
         for layer in self._layers.values():
             layer.editable = False

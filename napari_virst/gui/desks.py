@@ -95,7 +95,7 @@ class Desks(QObject):
 
     def busy(self) -> list[Desk]:
         """Give the desks on which something runs."""
-        return [desk for desk in self._desks.values() if desk.session.busy]
+        return [desk for desk in self._desks.values() if desk.session.busy or desk.doing]
 
     def find(self, layer: object) -> tuple[Desk, Track] | None:
         """Give desk and track of a layer; None for layers that are not, or no longer, ours."""

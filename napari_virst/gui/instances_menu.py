@@ -20,6 +20,10 @@ class InstancesMenu(QMenu):
     merge_requested = Signal(int, int)
     """The instance that stays, and the one that becomes part of it."""
     swap_requested = Signal(int, int)
+    split_one_requested = Signal(int, bool)
+    """The instance to take apart, and whether its pieces are its children."""
+    parent_requested = Signal(int, int)
+    """An instance and the one that it came from, 0 for none."""
     show_tracks_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -41,13 +45,29 @@ class InstancesMenu(QMenu):
             action.triggered.connect(lambda _=False, other=other: self.swap_requested.emit(picked, other))
         for menu in (merge, swap):
             menu.setEnabled(picked in labels and bool(others))
-        if not menu.isEnabled():
+        self._offer_for_one(picked, others, picked in labels)
+        if not merge.isEnabled():
             hint = "split the track first" if not labels else "pick an instance on the canvas first (key 5)"
             self.addAction(f"({hint})").setEnabled(False)
         self.addSeparator()
         tracks = self.addAction("Show as a Tracks layer")
         tracks.setToolTip("The way of every instance, divisions included, as a napari Tracks layer")
         tracks.triggered.connect(self.show_tracks_requested)
+
+    def _offer_for_one(self, picked: int, others: list[int], is_known: bool) -> None:
+        """Offer what concerns the picked instance alone: its pieces, and what it came from."""
+        split = self.addAction(f"Split instance {picked}, from this frame on")
+        split.setToolTip("Its pieces become instances; the largest keeps its label")
+        split.triggered.connect(lambda: self.split_one_requested.emit(picked, False))
+        divide = self.addAction(f"Instance {picked} divides here")
+        divide.setToolTip("From this frame on its pieces are its children, and it ends itself")
+        divide.triggered.connect(lambda: self.split_one_requested.emit(picked, True))
+        parents = self.addMenu(f"Instance {picked} came from")
+        for parent in (0, *others):
+            action = parents.addAction(f"instance {parent}" if parent else "nothing")
+            action.triggered.connect(lambda _=False, parent=parent: self.parent_requested.emit(picked, parent))
+        for part in (split, divide, parents):
+            part.setEnabled(is_known)
 
     def _offer_split(self, is_split: bool) -> None:
         again = " again" if is_split else ""

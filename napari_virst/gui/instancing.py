@@ -50,12 +50,12 @@ class Instancing:
         """Take a track apart into instances."""
         desk, track = self._desks.owner_of(layer)
         action = partial(desk.session.split_track, track, divides=divides)
-        desk.do_in_background("splitting into instances", action, self._on_split)
+        desk.do_in_background("splitting into instances", action, partial(self._on_split, desk))
 
-    def _on_split(self, lineage: Lineage) -> None:
+    def _on_split(self, desk: Desk, lineage: Lineage) -> None:
         count, children = len(lineage.parents), sum(1 for parent in lineage.parents.values() if parent)
         born = f", {children} of them by division" if children else ""
-        self._done(f"{count} instance{'s' * (count != 1)} found{born}; Ctrl+Alt+Z undoes it.")
+        self._done(f"{count} instance{'s' * (count != 1)} found{born}; Ctrl+Alt+Z undoes it.", desk)
 
     def merge(self, layer: Labels, into: int, other: int) -> None:
         """Make an instance a part of another from the frame in view on."""
@@ -63,7 +63,7 @@ class Instancing:
         frame = desk.frame_in_view()
         action = partial(desk.session.merge_instances, track, into, other, frame)
         said = f"Instance {other} is part of instance {into} from frame {frame} on."
-        desk.do_in_background("merging instances", action, lambda _: self._done(said))
+        desk.do_in_background("merging instances", action, lambda _: self._done(said, desk))
 
     def swap(self, layer: Labels, one: int, other: int) -> None:
         """Exchange two instances from the frame in view on."""
@@ -71,7 +71,29 @@ class Instancing:
         frame = desk.frame_in_view()
         action = partial(desk.session.swap_instances, track, one, other, frame)
         said = f"Instances {one} and {other} are swapped from frame {frame} on."
-        desk.do_in_background("swapping instances", action, lambda _: self._done(said))
+        desk.do_in_background("swapping instances", action, lambda _: self._done(said, desk))
+
+    def split_one(self, layer: Labels, label: int, divides: bool) -> None:
+        """Take the pieces of an instance apart from the frame in view on; ``divides``: they are its children."""
+        desk, track = self._desks.owner_of(layer)
+        frame = desk.frame_in_view()
+        num_before = 0 if track.lineage is None else len(track.lineage.parents)
+        action = partial(desk.session.split_instance, track, label, frame, divides=divides)
+        done = partial(self._on_split_one, desk, label, frame, num_before)
+        desk.do_in_background("splitting an instance", action, done)
+
+    def _on_split_one(self, desk: Desk, label: int, frame: int, num_before: int, lineage: Lineage) -> None:
+        count = len(lineage.parents) - num_before
+        if count:
+            self._done(f"{count} new instance{'s' * (count != 1)} from instance {label}, from frame {frame} on.", desk)
+        else:
+            self._done(f"Instance {label} is in one piece from frame {frame} on.", desk)
+
+    def set_parent(self, layer: Labels, child: int, parent: int) -> None:
+        """Say what an instance came from by division; 0 for nothing."""
+        desk, track = self._desks.owner_of(layer)
+        desk.session.set_parent(track, child, parent)
+        self._done(f"Instance {child} came from {f'instance {parent}' if parent else 'nothing'}.")
 
     def show_tracks(self, layer: Labels) -> None:
         """Show the ways of the instances, with their divisions, as a Tracks layer."""
@@ -101,8 +123,10 @@ class Instancing:
             self._say("The run is being stopped; press Ctrl+Alt+Z again to take it back.")
             return
         said = partial(sentences.undone, query=track.query.name)
-        desk.do_in_background("undoing", partial(desk.session.undo, track), lambda action: self._done(said(action)))
+        undo = partial(desk.session.undo, track)
+        desk.do_in_background("undoing", undo, lambda action: self._done(said(action)), can_cancel=False)
 
-    def _done(self, text: str) -> None:
-        self._say(text)
+    def _done(self, text: str, desk: Desk | None = None) -> None:
+        is_halted = desk is not None and desk.session.was_halted
+        self._say("Cancelled; what was done by then stays, and Ctrl+Alt+Z takes it back." if is_halted else text)
         self._tell()

@@ -60,6 +60,6 @@ def swatch(color: tuple[float, float, float]) -> QIcon:
 
 
 def breaking_at_dots(text: str) -> str:
-    """Let lines break between the parts only, not within "14.2 frames/s"."""
+    """Let lines break between the parts and after commas only, not within "14.2 frames/s"."""
     unbroken = text.replace(" ", "\N{NO-BREAK SPACE}").replace("/", "/\N{WORD JOINER}")
-    return unbroken.replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
+    return unbroken.replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ").replace(",\N{NO-BREAK SPACE}", ", ")

@@ -136,6 +136,14 @@ class Reviewing:
         self._dock.timeline.clear_selection()
         self._tell()
 
+    def learn(self, layer: Labels, is_on: bool) -> None:
+        """Have a track learn from its corrections while nothing runs, or no longer."""
+        desk, track = self._desks.owner_of(layer)
+        desk.session.set_learning(track, is_on)
+        if is_on and track.can_learn:
+            self._say("Learning from your corrections in the background …")
+        self._tell()
+
     def _chosen(self, desk: Desk) -> Span:
         frame = desk.frame_in_view()
         return self._dock.selected_frames or Span(frame, frame + 1)

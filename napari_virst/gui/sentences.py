@@ -111,6 +111,18 @@ def plan(span: Span | None, seconds: float | None) -> str:
     return f"{span} at most" + (f", about {duration(seconds)}" if is_known and seconds is not None else "")
 
 
+def queries(typed: str) -> list[str]:
+    r"""Take apart what was typed: queries are divided by ";" or line breaks, and each counts once.
+
+    Examples
+    --------
+    >>> queries("the red circle; the  star;"), queries("the star\nthe star"), queries(" ")
+    (['the red circle', 'the star'], ['the star'], [''])
+    """
+    parts = [" ".join(part.split()) for line in typed.splitlines() for part in line.split(";")]
+    return list(dict.fromkeys(part for part in parts if part)) or [""]
+
+
 _UNDONE = {
     "run": "the last run",
     "correct": "the correction",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from napari_virst.engine.protocol import LearningSegmenter, run_together
 from napari_virst.gui.main_thread import WindowRunner
 from napari_virst.gui.project_copy import copy_project
 from napari_virst.session.session import AnnotationSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_virst.engine.protocol import Frames, Segmenter
     from napari_virst.engine.runner import Runner
     from napari_virst.gui.frames import LayerFrames
-    from napari_virst.records import FrameResult, Job
+    from napari_virst.records import FrameResult, Job, Learned
 
     LoadSegmenter = Callable[[str, str], Segmenter]
     """Given a model ("compact" or a folder) and a device; called in a worker, may take seconds."""
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     MakeRunner = Callable[[Dispatch, Callable[[], None]], Runner]
 
 
-_LOOK_INTERVAL_S = 0.1
+_LOOK_INTERVAL_S = 0.02
 
 
 class SharedSegmenter:
@@ -43,6 +45,8 @@ class SharedSegmenter:
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._num_waiting = 0
 
     @property
     def name(self) -> str:
@@ -60,13 +64,49 @@ class SharedSegmenter:
 
     def run(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Iterator[FrameResult]:
         """Wait for the run of another session to end, then compute the frames of ``job``."""
+        for _, result in self.run_many(frames, (job,), should_stop):
+            yield result
+
+    def run_many(
+        self, frames: Frames, jobs: Sequence[Job], should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Wait for the run of another session to end, then compute ``jobs``, together where the segmenter can."""
+        self._count(+1)
+        try:
+            is_mine = self._wait(should_stop)
+        finally:
+            self._count(-1)
+        if is_mine:
+            try:
+                yield from run_together(self._segmenter, frames, jobs, should_stop)
+            finally:
+                self._turn.release()
+
+    def learn(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Learned | None:
+        """Learn where the segmenter can and no session runs; a run that waits ends it, and it begins anew after it."""
+        if not isinstance(self._segmenter, LearningSegmenter):
+            return None
+        while self._wait(should_stop):
+            try:
+                learned = self._segmenter.learn(frames, job, lambda: should_stop() or self._num_waiting > 0)
+                if learned is not None or not self._num_waiting:
+                    return learned
+            finally:
+                self._turn.release()
+            while self._num_waiting and not should_stop():
+                time.sleep(_LOOK_INTERVAL_S)
+        return None
+
+    def _wait(self, should_stop: Callable[[], bool]) -> bool:
+        """Take the turn; False when told to stop before it came."""
         while not self._turn.acquire(timeout=_LOOK_INTERVAL_S):
             if should_stop():
-                return
-        try:
-            yield from self._segmenter.run(frames, job, should_stop)
-        finally:
-            self._turn.release()
+                return False
+        return True
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._num_waiting += change
 
 
 class ChosenModel:
@@ -135,6 +175,10 @@ class WindowSessions:
     def choose_model(self, model: str, device: str) -> None:
         """Use this model from the next run on."""
         self._model.choose(model, device)
+
+    def wake_model(self) -> None:
+        """Load the chosen model where it is not there; to be called in a worker."""
+        self._model()
 
     def start(self, frames: LayerFrames, name: str) -> AnnotationSession:
         """Make a session, in a folder of its own, on frames that it takes over."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QFileDialog,
     QFormLayout,
     QLabel,
@@ -41,6 +42,10 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 _QUERY_HINT = "the red circle that moves left"
 _TIMELINE_TIP = """Frames of the query over time. Click or drag: go there. Shift+drag: select frames to accept or lock.
 Right-click: delete or pin an anchor, absent here."""
+
+_LEARNING_TIP = """After a run, while nothing else is at work, the model tries to learn from this query's corrections.
+It costs seconds of the processor, ends at once when you ask for anything, and needs two corrected frames or more.
+What does not help on corrections left out is dropped; what does is used from the next run on, for this query only."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class VirstWidget(QWidget):
     lock_requested = Signal()
     """Accept, and lock or unlock, the selected frames or the one in view."""
     undo_requested = Signal()
+    learning_wished = Signal(bool)
+    """Whether the query shall learn from its corrections."""
     save_requested = Signal()
     open_requested = Signal()
     closed = Signal()
@@ -159,6 +166,10 @@ class VirstWidget(QWidget):
         self.plan_label.setVisible(bool(text))
         self._update_buttons()
 
+    def show_learning(self, is_on: bool) -> None:
+        """Say whether the query learns from its corrections."""
+        self.learn_box.setChecked(is_on)
+
     def show_message(self, text: str, *, is_error: bool = False) -> None:
         """Say one sentence in the message line; an empty text clears it."""
         self.message_label.setText(f"⚠ {text}" if is_error and text else text)
@@ -213,7 +224,9 @@ class VirstWidget(QWidget):
         self.query_edit = QLineEdit()
         self.query_edit.setPlaceholderText(_QUERY_HINT)
         self.query_edit.setClearButtonEnabled(True)
-        self.query_edit.setToolTip("Describe what to follow, in plain words; Enter runs")
+        self.query_edit.setToolTip(
+            "Describe what to follow, in plain words; Enter runs. Several at once: divide them by ;"
+        )
         self.run_button = parts.button("Run (Enter)", "Find and follow this query through the whole video")
         self.cancel_button = parts.button("Cancel (Esc)", "Stop the run; the frames done so far are kept")
         self.progress_bar = QProgressBar()
@@ -255,6 +268,8 @@ class VirstWidget(QWidget):
         self.instances_button = parts.button("Instances", "Tell the pieces of the mask apart over time")
         self.instances_menu = InstancesMenu(self)
         self.instances_button.setMenu(self.instances_menu)
+        self.learn_box = QCheckBox("Learn from my corrections")
+        self.learn_box.setToolTip(_LEARNING_TIP)
         self.plan_label = parts.note("What re-propagating would do")
         self.plan_label.setVisible(False)
 
@@ -301,6 +316,7 @@ class VirstWidget(QWidget):
             self.reason_label,
             self.repropagate_button,
             self.plan_label,
+            self.learn_box,
             parts.row(self.undo_button, self.instances_button),
         ):
             column.addWidget(part)
@@ -326,6 +342,7 @@ class VirstWidget(QWidget):
         self.accept_button.clicked.connect(self.accept_requested)
         self.lock_button.clicked.connect(self.lock_requested)
         self.undo_button.clicked.connect(self.undo_requested)
+        self.learn_box.clicked.connect(self.learning_wished)
         self.timeline.accept_requested.connect(self.accept_requested)
         self.timeline.lock_requested.connect(self.lock_requested)
         self.timeline.selection_changed.connect(self._name_what_is_selected)
@@ -376,6 +393,7 @@ class VirstWidget(QWidget):
         self.run_button.setEnabled(has_image and bool(self.query_edit.text().strip()))
         for button in self._track_buttons:
             button.setEnabled(has_track)
+        self.learn_box.setEnabled(has_track)
         self.repropagate_button.setEnabled(has_track and bool(self.plan_label.text()))
         self.save_button.setEnabled(self.track_list.count() > 0)
 

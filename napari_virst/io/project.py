@@ -57,7 +57,7 @@ class RunRecord:
     thorough: bool = False
     """Whether every frame had to be computed, because an anchor had gone: what is held may stem from it."""
     learned: bool = False
-    """Whether the model was to learn from the corrections first."""
+    """Whether what is held comes from runs with something learned from the corrections."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TrackRecord:
     lineage: dict[int, int] | None = None
     """Label of an instance to the label of its parent, 0 = none; None where the track is not split."""
     learns: bool = False
-    """Whether runs learn from the corrections of this track."""
+    """Whether the corrections of this track are learned from."""
     run: RunRecord = RunRecord()
 
 

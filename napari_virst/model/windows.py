@@ -70,10 +70,16 @@ class WindowRule:
 
         The box runs from the 1st to the 99th percentile of the pixels, so that specks do not blow it up.
         """
-        y, x = np.nonzero(mask_HW)
-        if len(y) < 4:
+        rows = np.flatnonzero(mask_HW.any(1))
+        if not len(rows):
             return None
-        (top, bottom), (left, right) = np.percentile(y, [1, 99]), np.percentile(x, [1, 99])
+        band = mask_HW[rows[0] : rows[-1] + 1]
+        columns = np.flatnonzero(band.any(0))
+        box = band[:, columns[0] : columns[-1] + 1]
+        if np.count_nonzero(box) < 4:
+            return None
+        (top, bottom), (left, right) = (_percentiles(box.sum(axis)) for axis in (1, 0))
+        top, bottom, left, right = top + rows[0], bottom + rows[0], left + columns[0], right + columns[0]
         side = self.context * (max(bottom - top, right - left) + 1)
         if previous is not None:
             side = self.smoothing * max(previous.height, previous.width) + (1 - self.smoothing) * side
@@ -87,6 +93,20 @@ class WindowRule:
     def _square(self, y: float, x: float, side: float, shape: tuple[int, ...]) -> Window:
         whole = int(np.clip(side, self.min_side, self.max_side_ratio * max(shape)))
         return Window(round(y - whole / 2), round(x - whole / 2), whole, whole)
+
+
+def _percentiles(counts: NDArray[np.int_], levels: tuple[float, float] = (0.01, 0.99)) -> list[float]:
+    """Return what ``np.percentile`` says of the positions of pixels, from how many there are at each position.
+
+    Sorting every pixel of a large object took 7 ms a frame at 1080p.
+    """
+    ends = np.cumsum(counts)
+    found = []
+    for level in levels:
+        place = level * (ends[-1] - 1)
+        below, above = np.searchsorted(ends, (int(place), int(place) + 1), side="right")
+        found.append(float(below + (above - below) * (place - int(place))))
+    return found
 
 
 def cut(image_BCHW: Tensor, window: Window, size: int, fill: float) -> Tensor:

@@ -6,28 +6,31 @@ the results there.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from psygnal import Signal
 
 from napari_virst.errors import InputError, MaskError, ProjectError
 from napari_virst.io.project import ProjectFolder, ProjectRecord, VideoRecord
 from napari_virst.io.project_lock import ProjectLock
-from napari_virst.records import Anchor, Progress, Span
+from napari_virst.records import Anchor, Learned, Progress, Span
 from napari_virst.session import sentences
 from napari_virst.session.history import History
 from napari_virst.session.journal import Journal
 from napari_virst.session.track import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
 
     from napari_virst.engine.protocol import Frames, Segmenter
     from napari_virst.engine.runner import Runner
+
+T = TypeVar("T")
 
 
 class SessionCore:
@@ -70,6 +73,8 @@ class SessionCore:
         Signal(message): something went wrong; the session goes on.
     notice
         Signal(message): something worth knowing.
+    learned
+        Signal(track_id, Learned): what came of learning from the corrections of a track; told by ``notice`` too.
     opening_notices
         What was worth knowing when the project was opened, before anybody could listen.
 
@@ -87,6 +92,7 @@ class SessionCore:
     busy_changed = Signal(bool)
     failed = Signal(str)
     notice = Signal(str)
+    learned = Signal(str, Learned)
 
     def __init__(
         self,
@@ -158,6 +164,7 @@ class SessionCore:
         self._clock = clock
         self._tracks: list[Track] = []
         self._history = History()
+        self._halt = threading.Event()
         self._closed = False
 
     # -- tracks --------------------------------------------------------------------------------------------------
@@ -201,6 +208,19 @@ class SessionCore:
         self._journal.write("remove", track.track_id)
         self.save()
         self.track_removed.emit(track)
+
+    @property
+    def was_halted(self) -> bool:
+        """Whether the last lengthy change, e.g. splitting into instances, was cancelled before its end."""
+        return self._halt.is_set()
+
+    def _until_halted(self, frames: Iterable[T]) -> Iterator[T]:
+        """Go through the frames of a lengthy change, until it is cancelled, perhaps from another thread."""
+        self._halt.clear()
+        for frame in frames:
+            if self._halt.is_set():
+                return
+            yield frame
 
     def _listen_to(self, track: Track) -> None:
         track.masks.edited.connect(lambda frames: self._note_stroke(track, frames))

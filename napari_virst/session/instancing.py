@@ -25,7 +25,8 @@ class InstancingSession(RunningSession):
     """A session that tells instances apart; see :class:`napari_virst.session.session.AnnotationSession`.
 
     Names are labels in the mask stack. Giving other names changes no mask and nobody's ownership of a frame; later runs
-    carry the names on.
+    carry the names on. :meth:`cancel` ends what goes through the frames after the frame it is busy with; what is done
+    by then stays, and can be undone.
     """
 
     def split_track(self, track: Track, *, divides: bool = False, min_area_px: int = 1) -> Lineage:
@@ -34,7 +35,7 @@ class InstancingSession(RunningSession):
         split = instances.split_instances(masks, divides=divides, min_area_px=min_area_px)
         lineage = Lineage()
         with self._renaming("split", track, Span(0, self.shape[0])) as rename:
-            for frame, (labels, known) in enumerate(split):
+            for frame, (labels, known) in enumerate(self._until_halted(split)):
                 rename(frame, labels)
                 lineage = known
             track.lineage = lineage
@@ -62,7 +63,7 @@ class InstancingSession(RunningSession):
         """
         self._check_instances(track, label)
         assert track.lineage is not None
-        masks = (track.masks.frame(frame) == label for frame in range(from_frame, self.shape[0]))
+        masks = (track.masks.frame(t) == label for t in self._until_halted(range(from_frame, self.shape[0])))
         names: dict[int, int] = {}
         lineage = track.lineage
         with self._renaming("split", track, Span(from_frame, self.shape[0])) as rename:
@@ -94,7 +95,7 @@ class InstancingSession(RunningSession):
 
     def tracks_data(self, track: Track) -> tuple[NDArray[np.float64], dict[int, list[int]]]:
         """Return the data (N, 4) and the graph of a napari Tracks layer."""
-        frames = ((frame, track.masks.frame(frame)) for frame in range(self.shape[0]))
+        frames = ((frame, track.masks.frame(frame)) for frame in self._until_halted(range(self.shape[0])))
         return instances.tracks_of(frames), {} if track.lineage is None else track.lineage.graph()
 
     def _rename_from(
@@ -102,7 +103,7 @@ class InstancingSession(RunningSession):
     ) -> None:
         self._check_frame(from_frame)
         with self._renaming(action, track, Span(from_frame, self.shape[0])) as rename:
-            for frame in range(from_frame, self.shape[0]):
+            for frame in self._until_halted(range(from_frame, self.shape[0])):
                 rename(frame, change(track.masks.frame(frame)))
 
     @contextmanager

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_virst.io.project import ProjectFolder
-    from napari_virst.session.runs import TrackRun
+    from napari_virst.session.track_run import TrackRun
 
 STROKE_PAUSE_S = 0.5
 """Writes to the same frames with shorter pauses are one stroke: a brush writes with every move of the mouse."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_virst.errors import ProjectError
+from napari_virst.errors import ProjectError, QueryError
 from napari_virst.io.mask_files import missing_bytes
 from napari_virst.io.project import TrackRecord
 from napari_virst.records import Anchor, FrameResult, Job, Learned, Query, Span
 from napari_virst.session import sentences
 from napari_virst.session.core import SessionCore
 from napari_virst.session.instances import carry_labels
-from napari_virst.session.runs import Awake, Runs, TrackRun
+from napari_virst.session.runs import Runs
 from napari_virst.session.track import Track
+from napari_virst.session.track_run import Awake, TrackRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +47,7 @@ class RunningSession(SessionCore):
         self._runs.learned.connect(self._on_learned)
         self._runs.ended.connect(self._on_ended)
         self._told_unknown: set[tuple[str, str]] = set()
-        self._told_learned: dict[str, Learned] = {}
+        self._runs.learning_failed.connect(self.failed.emit)
         self._steps: dict[str, Step] = {}
 
     def ask(
@@ -85,7 +86,43 @@ class RunningSession(SessionCore):
             When the project cannot be written.
         """
         query = query if isinstance(query, Query) else Query(query)
-        anchors = tuple(anchors)
+        track = self._add(query, span, tuple(anchors))
+        if track.can_run:
+            self.repropagate(track, focus_frame)
+        else:
+            self.notice.emit(sentences.nothing_to_follow(query))
+        return track
+
+    def ask_together(self, queries: Iterable[Query | str], focus_frame: int | None = None) -> tuple[Track, ...]:
+        """Start a track for each of several queries, and run them as a batch: each comes out as it does alone.
+
+        Parameters
+        ----------
+        queries
+            What to follow, in words.
+        focus_frame
+            The frame in view.
+
+        Returns
+        -------
+        tuple of Track
+            In the order of the queries; each is announced by :attr:`track_added`.
+
+        Raises
+        ------
+        QueryError
+            When a query has no words; nothing has been asked then.
+        ProjectError
+            When the project cannot be written.
+        """
+        asked = [query if isinstance(query, Query) else Query(query) for query in queries]
+        if wordless := [query.name for query in asked if not query.text]:
+            raise QueryError(f"Queries asked together must have words; “{wordless[0]}” has none; ask it by itself.")
+        tracks = tuple(self._add(query, None, ()) for query in asked)
+        self._start_together([(track, track.spans_to_run()) for track in tracks], focus_frame)
+        return tracks
+
+    def _add(self, query: Query, span: Span | None, anchors: tuple[Anchor, ...]) -> Track:
         self._check_anchors(anchors)
         window = None if span is None or span == Span(0, self.shape[0]) else span
         track = Track(TrackRecord(self._files.new_track_id(query.name), query, window=window), self._files, self.shape)
@@ -97,10 +134,6 @@ class RunningSession(SessionCore):
         self.save()
         self.track_added.emit(track)
         self._warn_of_small_disk()
-        if track.can_run:
-            self.repropagate(track, focus_frame)
-        else:
-            self.notice.emit(sentences.nothing_to_follow(query))
         return track
 
     def _warn_of_small_disk(self) -> None:
@@ -161,7 +194,12 @@ class RunningSession(SessionCore):
         return Span(spans[0].start, spans[-1].stop), seconds
 
     def cancel(self) -> None:
-        """Stop all runs after the frame they are busy with. Finished frames stay; :meth:`repropagate` does the rest."""
+        """Stop all runs, learning, and a lengthy change, each after the frame or step it is busy with.
+
+        Finished frames stay; :meth:`repropagate` does the rest of a run. May be called from any thread while another
+        makes a lengthy change.
+        """
+        self._halt.set()
         self._runs.stop()
 
     def _start(
@@ -170,15 +208,27 @@ class RunningSession(SessionCore):
         if not track.can_run:
             self.notice.emit(sentences.nothing_to_follow(track.query))
             return None
+        run = self._prepare(track, spans, focus_frame, thorough=thorough)
+        self.save()
+        self._runs.start(run)
+        return run.jobs[0]
+
+    def _start_together(self, wanted: Iterable[tuple[Track, tuple[Span, ...]]], focus_frame: int | None) -> None:
+        runs = [self._prepare(track, spans, focus_frame) for track, spans in wanted if spans]
+        self.save()
+        self._runs.start(*runs)
+
+    def _prepare(
+        self, track: Track, spans: tuple[Span, ...], focus_frame: int | None, *, thorough: bool = False
+    ) -> TrackRun:
         before = track.last_run
+        follows_correction = bool(track.revision and track.touched())
         track.begin_run(spans, thorough=thorough)
         self._steps[track.track_id] = self._history.begin("run", track.track_id, before)
         spans_text = " ".join(f"{span.start}-{span.stop - 1}" for span in spans)
         self._journal.write("run", track.track_id, spans=spans_text, revision=track.revision)
-        self.save()
-        jobs = track.jobs(spans, focus_frame)
-        self._runs.start(TrackRun(track.track_id, jobs, track.num_to_compute(spans), self._clock))
-        return jobs[0]
+        jobs, num_total = track.jobs(spans, focus_frame), track.num_to_compute(spans)
+        return TrackRun(track.track_id, jobs, num_total, self._clock, may_join=not follows_correction)
 
     def accept(self, track_id: str, result: FrameResult) -> bool:
         """Write one result, unless it is stale or its frame belongs to a person.
@@ -243,8 +293,21 @@ class RunningSession(SessionCore):
         if self._closed:
             return
         self._conclude(run)
+        track = self._find(run.track_id)
         if run.error is not None:
             self.failed.emit(str(run.error))
+        elif track is not None and run.complete and run.revision == track.revision:
+            self._learn(track)
+        if not any(other in self._runs.active for other in run.batch):
+            self._resume([other for other in run.batch if other.must_resume])
+
+    def _resume(self, runs: list[TrackRun]) -> None:
+        """Have runs go on that ended only because another of their batch was stopped."""
+        tracks = {run: self._find(run.track_id) for run in runs}
+        current = [track for run, track in tracks.items() if track is not None and run.revision == track.revision]
+        if current:
+            wanted = [(track, track.spans_to_run()) for track in current]
+            self._start_together(wanted, runs[0].jobs[0].focus_frame)
 
     def _conclude(self, run: TrackRun) -> None:
         track = self._find(run.track_id)
@@ -256,11 +319,18 @@ class RunningSession(SessionCore):
         except ProjectError as error:
             self.failed.emit(str(error))
 
+    def _learn(self, track: Track) -> None:
+        """Learn from the corrections of a track while nothing runs, if it learns and there are new ones."""
+        lesson = track.lesson()
+        if lesson is not None:
+            self._runs.learn(track.track_id, lesson)
+
     def _on_learned(self, track_id: str, learned: Learned) -> None:
-        """Tell what came of learning, unless it was told already."""
-        if self._closed or self._told_learned.get(track_id) == learned:
+        """Note what came of learning, for the next run, and tell it."""
+        track = self._find(track_id)
+        if self._closed or track is None:
             return
-        self._told_learned[track_id] = learned
+        track.note_learned(learned)
         try:
             self._journal.write(
                 "learn",
@@ -273,6 +343,7 @@ class RunningSession(SessionCore):
         except ProjectError as error:
             self.failed.emit(str(error))
         self.notice.emit(sentences.learned(learned))
+        self.learned.emit(track_id, learned)
 
     def _on_awoke(self, track_id: str, awake: Awake) -> None:
         if awake.unknown_words and (track_id, awake.model) not in self._told_unknown:

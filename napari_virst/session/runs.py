@@ -1,141 +1,31 @@
-"""Runs of the model over tracks, from the request to the last frame."""
+"""Runs of the model over tracks, from the request to the last frame; and learning, while there is nothing to run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_virst.engine.protocol import LearningSegmenter
 from napari_virst.errors import VirstError
-from napari_virst.records import FrameResult, Job, Learned, Progress
+from napari_virst.records import FrameResult, Learned, Progress
+from napari_virst.session.track_run import Awake, Event, Stage, TrackRun
+from napari_virst.session.working import Waiting, lesson_work, run_work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from napari_virst.engine.protocol import Frames, Segmenter
     from napari_virst.engine.runner import Runner, Ticket
+    from napari_virst.records import Job
 
-WAKING = "waking the model"
-LEARNING = "learning from corrections"
-FOLLOWING = "following"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The run has come to a new stage; ``num_done`` counts from here."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Awake:
-    """The model is there, and says which words of the query it does not know."""
-
-    model: str
-    device: str
-    unknown_words: tuple[str, ...]
-
-
-Event = Stage | Awake | Learned | FrameResult
-
-
-class TrackRun:
-    """The bookkeeping of one run; changed by :class:`Runs` only, in the session's thread.
-
-    Parameters
-    ----------
-    track_id
-        Whose run it is.
-    jobs
-        What to compute, one after another; never empty.
-    num_total
-        Frames to compute.
-    clock
-        Seconds, from any zero.
-    """
-
-    def __init__(self, track_id: str, jobs: tuple[Job, ...], num_total: int, clock: Callable[[], float]) -> None:
-        self.track_id = track_id
-        self.jobs = jobs
-        self.num_total = num_total
-        self.done: set[int] = set()
-        self.dropped: set[int] = set()
-        self.awake: Awake | None = None
-        self.error: BaseException | None = None
-        self.ticket: Ticket | None = None
-        self.stopped = False
-        self._clock = clock
-        self._stage = ""
-        self._stage_start_s = clock()
-
-    @property
-    def complete(self) -> bool:
-        """Whether it ended, or can still end, with every frame computed."""
-        return self.error is None and not self.stopped
-
-    @property
-    def outcome(self) -> str:
-        """How it ended, in a few words."""
-        return "finished" if self.complete else "cancelled" if self.error is None else f"failed: {self.error}"
-
-    @property
-    def revision(self) -> int:
-        """Of all its jobs."""
-        return self.jobs[0].revision
-
-    def covers(self, frame: int) -> bool:
-        """Whether the run was asked for ``frame``."""
-        return any(frame in job.span for job in self.jobs)
-
-    def stop(self) -> None:
-        """Have the run end after the frame it is busy with."""
-        self.stopped = True
-        if self.ticket is not None:
-            self.ticket.cancel()
-
-    def enter(self, stage: str) -> None:
-        """Start the clock of a new stage."""
-        self._stage, self._stage_start_s = stage, self._clock()
-
-    def progress(self) -> Progress:
-        """How far it has come in its present stage."""
-        return Progress(len(self.done), self.num_total, self._clock() - self._stage_start_s, self._stage)
-
-    def work(self, frames: Frames, wake: Callable[[], Segmenter]) -> Callable[[Callable[[], bool]], Iterator[Event]]:
-        """Return what a runner has to run; it touches neither session nor track."""
-
-        def events(should_stop: Callable[[], bool]) -> Iterator[Event]:
-            def stop() -> bool:
-                return self.stopped or should_stop()
-
-            yield Stage(WAKING)
-            if stop():
-                return
-            segmenter = wake()
-            yield Awake(segmenter.name, segmenter.device, segmenter.unknown_words(self.jobs[0].query.text))
-            yield from self._learn(frames, segmenter, stop)
-            yield Stage(FOLLOWING)
-            for job in self.jobs:
-                if stop():
-                    return
-                yield from segmenter.run(frames, job, stop)
-
-        return events
-
-    def _learn(self, frames: Frames, segmenter: Segmenter, stop: Callable[[], bool]) -> Iterator[Event]:
-        if not isinstance(segmenter, LearningSegmenter) or not any(job.learn for job in self.jobs):
-            return
-        yield Stage(LEARNING)
-        for job in self.jobs:
-            learned = None if stop() or not job.learn or not job.anchors else segmenter.learn(frames, job, stop)
-            if learned is not None:
-                yield learned
+__all__ = ["Awake", "Runs", "TrackRun"]
 
 
 class Runs:
-    """Every run of a session that is at work or waits.
+    """Every run of a session that is at work or waits, and what is to be learned when none does.
+
+    Runs that wait together, and may go together, are handed to the model as one batch by whichever of them comes first.
 
     Parameters
     ----------
@@ -151,22 +41,25 @@ class Runs:
     Attributes
     ----------
     progress
-        Signal(Progress).
+        Signal(Progress) of a run, or of all that run together.
     busy_changed
-        Signal(bool).
+        Signal(bool): whether a run is at work or waits; learning is not counted.
     awoke
         Signal(track_id, Awake).
-    learned
-        Signal(track_id, Learned).
     ended
         Signal(TrackRun): its ``outcome`` and ``error`` say how.
+    learned
+        Signal(track_id, Learned).
+    learning_failed
+        Signal(message).
     """
 
     progress = Signal(Progress)
     busy_changed = Signal(bool)
     awoke = Signal(str, Awake)
-    learned = Signal(str, Learned)
     ended = Signal(TrackRun)
+    learned = Signal(str, Learned)
+    learning_failed = Signal(str)
 
     def __init__(
         self,
@@ -177,6 +70,10 @@ class Runs:
     ) -> None:
         self._frames, self._wake, self._runner, self._accept = frames, wake, runner, accept
         self._active: list[TrackRun] = []
+        self._waiting = Waiting()
+        self._lessons: dict[str, Job] = {}
+        self._learning: Ticket | None = None
+        self._was_busy = False
         self.frames_per_s: float | None = None
         """Rate of the last run that computed anything; None before."""
 
@@ -190,34 +87,47 @@ class Runs:
         """Every run that is at work or waits, in the order of their start."""
         return tuple(self._active)
 
-    def start(self, run: TrackRun) -> None:
-        """Put ``run`` in line; it replaces runs of the same track."""
-        self._active.append(run)
-        if len(self._active) == 1:
-            self.busy_changed.emit(True)
+    def start(self, *runs: TrackRun) -> None:
+        """Put ``runs``, each of another track, in line; they replace runs of the same tracks, and end learning."""
+        if not runs:
+            return
+        self._active += runs
+        self._tell_busy()
+        self._rest()
         for other in tuple(self._active):
-            if other.track_id == run.track_id and other is not run:
-                other.stop()
-        run.ticket = self._runner.submit(
-            run.work(self._frames, self._wake),
-            lambda event: self._on_event(run, event),
-            lambda error: self._on_end(run, error),
-        )
+            if other not in runs and other.track_id in [run.track_id for run in runs]:
+                self._stop(other)
+        self._waiting.add(runs)
+        for run in runs:
+            run.ticket = self._runner.submit(
+                run_work(run, self._waiting, self._frames, lambda: self._wake()),
+                lambda item: self._on_event(*item),
+                partial(self._on_end, run),
+            )
 
     def stop(self, track_id: str | None = None) -> None:
-        """Stop the runs of one track, or all, each after the frame it is busy with."""
+        """Stop runs and learning of one track, or all, each after the frame or step it is busy with."""
         for run in tuple(self._active):
             if track_id in (None, run.track_id):
-                run.stop()
+                self._stop(run)
+        for one in tuple(self._lessons):
+            if track_id in (None, one):
+                self.forget_lesson(one)
+
+    def _stop(self, run: TrackRun) -> None:
+        run.stopped = True
+        # The ticket of a run that was taken along by another comes right after it, and its last results before.
+        if self._waiting.leave(run) and run.ticket is not None:
+            run.ticket.cancel()
 
     def _on_event(self, run: TrackRun, event: Event) -> None:
+        if run not in self._active:
+            return
         if isinstance(event, Stage):
             run.enter(event.name)
         elif isinstance(event, Awake):
             run.awake = event
             self.awoke.emit(run.track_id, event)
-        elif isinstance(event, Learned):
-            self.learned.emit(run.track_id, event)
         elif run.covers(event.frame):
             self._on_result(run, event)
         self.progress.emit(run.progress())
@@ -227,7 +137,7 @@ class Runs:
             written = self._accept(run.track_id, result)
         except VirstError as error:
             run.error = error
-            run.stop()
+            self._stop(run)
             return
         run.done.add(result.frame)
         (run.dropped.discard if written else run.dropped.add)(result.frame)
@@ -235,8 +145,57 @@ class Runs:
     def _on_end(self, run: TrackRun, error: BaseException | None) -> None:
         run.error = run.error or error
         self._active.remove(run)
-        if run.done:
-            self.frames_per_s = run.progress().frames_per_s or self.frames_per_s
+        if run.done and (self.frames_per_s is None or len(run.batch) == 1):
+            self.frames_per_s = run.rate or self.frames_per_s
         self.ended.emit(run)
-        if not self._active:
-            self.busy_changed.emit(False)
+        self._tell_busy()
+        self._learn_if_idle()
+
+    def _tell_busy(self) -> None:
+        if self.busy != self._was_busy:
+            self._was_busy = self.busy
+            self.busy_changed.emit(self.busy)
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def learn(self, track_id: str, lesson: Job) -> None:
+        """Learn from the user anchors of ``lesson`` as soon as nothing runs; it replaces an older lesson of the track.
+
+        Any run that is started ends it within a step, and it begins anew afterwards.
+        """
+        self.forget_lesson(track_id)
+        self._lessons[track_id] = lesson
+        self._learn_if_idle()
+
+    def forget_lesson(self, track_id: str) -> None:
+        """Learn nothing for a track."""
+        if self._lessons.pop(track_id, None) is not None:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._learning is not None:
+            self._learning.cancel()
+
+    def _learn_if_idle(self) -> None:
+        is_learning = self._learning is not None and not self._learning.done
+        if self._active or is_learning or not self._lessons:
+            return
+        track_id, lesson = next(iter(self._lessons.items()))
+        work = lesson_work(lesson, self._frames, lambda: self._wake())
+        self._learning = self._runner.submit(
+            work,
+            lambda learned: self._on_learned(track_id, lesson, learned),
+            lambda error: self._on_lesson_end(track_id, lesson, error),
+        )
+
+    def _on_learned(self, track_id: str, lesson: Job, learned: Learned | None) -> None:
+        if self._lessons.get(track_id) is lesson:
+            del self._lessons[track_id]
+            if learned is not None:
+                self.learned.emit(track_id, learned)
+
+    def _on_lesson_end(self, track_id: str, lesson: Job, error: BaseException | None) -> None:
+        if error is not None and self._lessons.get(track_id) is lesson:
+            del self._lessons[track_id]
+            self.learning_failed.emit(str(error))
+        self._learn_if_idle()

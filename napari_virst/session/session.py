@@ -65,15 +65,19 @@ class AnnotationSession(InstancingSession):
     def accept_frames(self, track: Track, span: Span) -> tuple[int, ...]:
         """Vouch for every frame of ``span`` that has a mask and is nobody's yet; return them.
 
-        They are user anchors from now on.
+        They are user anchors from now on. :meth:`cancel` ends it after the frame it is busy with.
         """
         self._check_span(span)
         provenances = track.masks.provenances
         frames = tuple(t for t in span if Provenance.EMPTY < provenances[t] < Provenance.CORRECTED)
         if frames:
-            with self._step("accept", track, *frames):
-                for frame in frames:
-                    track.masks.commit(frame, Provenance.ACCEPTED)
+            step, done = self._history.begin("accept", track.track_id), []
+            for frame in self._until_halted(frames):
+                self._history.keep(step, track.masks, frame)
+                track.masks.commit(frame, Provenance.ACCEPTED)
+                self._history.note_after(step, track.masks, frame)
+                done.append(frame)
+            frames = tuple(done)
             self._journal.write("accept", track.track_id, frames)
             self.save()
         return frames
@@ -141,19 +145,25 @@ class AnnotationSession(InstancingSession):
         self.save()
 
     def set_learning(self, track: Track, on: bool = True) -> None:
-        """Have runs of a track learn from its corrections first, or no longer; off by default, and kept in the project.
+        """Have a track learn from its corrections, or no longer; off by default, and kept in the project.
 
-        Nothing is computed until :meth:`repropagate`, which then goes over the whole video once, since every frame may
-        come out anew. What came of it is told by ``notice``; what does not help is dropped by itself. Takes effect from
-        the second correction on that shows the object.
+        It learns while nothing runs, after every run that ends, from the second correction on that shows the object;
+        anything that is asked for ends that within a step, and it begins anew afterwards. What came of it is told by
+        ``notice`` and used from the next run on; what does not help is dropped. The first time that it helps, as when
+        it is switched off again, :meth:`repropagate` goes over the whole video, since any frame may come out anew.
+        What was learned lives as long as the model; after reopening it is learned again.
         """
         if track.learns == on:
             return
         track.learns = on
         self._journal.write("learning on" if on else "learning off", track.track_id)
         self.save()
-        if on and not track.can_learn:
+        if not on:
+            self._runs.forget_lesson(track.track_id)
+        elif not track.can_learn:
             self.notice.emit(sentences.too_few_to_learn())
+        else:
+            self._learn(track)
 
     # -- anchors -------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,14 @@ from napari_virst.session.masks import MaskStore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_virst.records import Learned
+
 NUM_ANCHORS_EACH_SIDE = 8
 """Of user anchors, beyond a span, that its job carries; a frame reads 3. Accepting a thousand frames must not send a
 thousand masks through the model."""
+
+NUM_LESSONS = 24
+"""User anchors, spread over time, that are learned from at most; the engine takes fewer still."""
 
 
 class Track:
@@ -58,7 +63,7 @@ class Track:
     lineage : Lineage or None
         Where the track is split into instances.
     learns : bool
-        Whether runs learn from the corrections first.
+        Whether the corrections are learned from while nothing runs.
     """
 
     def __init__(self, record: TrackRecord, folder: ProjectFolder, shape: tuple[int, int, int]) -> None:
@@ -79,6 +84,8 @@ class Track:
         self.agreements = np.full(shape[0], np.nan)
         self.lineage = None if record.lineage is None else Lineage(record.lineage)
         self.learns = record.learns
+        self._lesson_from: dict[int, int] = {}
+        self._learned: tuple[str, dict[int, int]] = ("", {})
         self._run = record.run
 
     @property
@@ -127,8 +134,44 @@ class Track:
             focus_frame=focus_frame,
             revision=self.revision,
             known_mask=None if self._run.thorough else self.masks.known_mask,
-            learn=self.learns,
+            adapter=self.adapter,
         )
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    @property
+    def adapter(self) -> str:
+        """Name of what runs follow with: what was learned last and helped, from corrections that are all still there.
+
+        Empty where there is nothing, and after reopening until something is learned again.
+        """
+        name, corrections = self._learned
+        is_there = bool(name) and self.learns and corrections.items() <= self._corrections().items()
+        return name if is_there else ""
+
+    def lesson(self) -> Job | None:
+        """Return what to learn from, spread over time where there are many; None where nothing is new, or too little.
+
+        :meth:`note_learned` tells what came of it.
+        """
+        corrections = self._corrections()
+        if not self.learns or corrections == self._learned[1] or not self.can_learn:
+            return None
+        self._lesson_from = corrections
+        users = self.anchors.user_anchors()
+        chosen = np.unique(np.linspace(0, len(users) - 1, min(len(users), NUM_LESSONS)).round().astype(int))
+        anchors = tuple(Anchor(users[i], self.masks.mask(users[i])) for i in chosen.tolist())
+        return Job(self.query, Span(0, self.num_frames), anchors, revision=self.revision, learn=True)
+
+    def note_learned(self, learned: Learned) -> None:
+        """Have the next run follow with what was learned from the last lesson, if it helped, else with nothing."""
+        self._learned = (learned.name if learned.helped else "", self._lesson_from)
+
+    def _corrections(self) -> dict[int, int]:
+        """Return the checksum of every user anchor, by frame."""
+        return {frame: self.masks.checksum(frame) for frame in self.anchors.user_anchors()}
+
+    # -- results -------------------------------------------------------------------------------------------------
 
     def note_result(self, result: FrameResult) -> None:
         """Note what a result, written already, says of anchors."""
@@ -154,8 +197,7 @@ class Track:
 
     def touched(self) -> tuple[int, ...]:
         """Return the frames whose anchor has come, gone or changed since the last run, sorted."""
-        now = {(frame, self.masks.checksum(frame)) for frame in self.anchors.user_anchors()}
-        changed = {frame for frame, _ in now ^ set(self._run.anchors.items())}
+        changed = {frame for frame, _ in self._corrections().items() ^ self._run.anchors.items()}
         excluded, pinned = self._model_choices()
         return tuple(sorted(changed | (excluded ^ set(self._run.excluded)) | (pinned ^ set(self._run.pinned))))
 
@@ -192,11 +234,12 @@ class Track:
         """
         thorough = thorough or self._needs_thorough_run()
         self.revision += 1
-        checksums = {frame: self.masks.checksum(frame) for frame in self.anchors.user_anchors()}
+        checksums = self._corrections()
         excluded, pinned = tuple(sorted(self.anchors.excluded)), tuple(sorted(self.anchors.pinned))
         waiting = _covered(self._run.spans, self.num_frames) & self.locked
         spans = _spans(_covered(spans, self.num_frames) | waiting)
-        self._run = RunRecord(spans, checksums, excluded, pinned, thorough, self.learns)
+        learned = bool(self.adapter) or (self._run.learned and self.learns)
+        self._run = RunRecord(spans, checksums, excluded, pinned, thorough, learned)
 
     def _needs_thorough_run(self) -> bool:
         """Whether a run may not take agreement with what is held as a sign that the rest is right too.
@@ -211,8 +254,11 @@ class Track:
         return bool(gone) or changed or (bool(self.unfinished()) and (self._run.thorough or bool(self.touched())))
 
     def _learning_changed(self) -> bool:
-        """Whether learning was switched on or off since the last run, to any effect: every frame may come out anew."""
-        return self.learns != self._run.learned and self.can_learn
+        """Whether a first thing was learned since the last run, or learning switched off: any frame may come out anew.
+
+        What is learned from further corrections is for the frames that follow from them.
+        """
+        return bool(self.adapter) if not self._run.learned else not self.learns
 
     def _model_choices(self) -> tuple[set[int], set[int]]:
         return set(self.anchors.excluded), set(self.anchors.pinned)

@@ -95,10 +95,23 @@ class TopicReader(nn.Module):
         columns = [list(TOPICS).index(topic) for topic in self.topics]
         return torch.stack(
             [
-                F.cross_entropy(part, classes_PK[shown_P, column], ignore_index=-1)
-                for part, column in zip(logits, columns, strict=True)
+                F.cross_entropy(part, classes_PK[shown_P, column], _weights(topic, part), ignore_index=-1)
+                for topic, part, column in zip(self.topics, logits, columns, strict=True)
             ]
         ).mean()
+
+
+_USUAL = ("change", "presence")
+"""Topics whose class 0 says that nothing happens, as with most objects; at its true share it is the easy answer."""
+_USUAL_WEIGHT = 0.3
+
+
+def _weights(topic: str, like_PZ: Tensor) -> Tensor | None:
+    if topic not in _USUAL:
+        return None
+    weights = like_PZ.new_ones(TOPICS[topic])
+    weights[0] = _USUAL_WEIGHT
+    return weights
 
 
 class SentenceReader(nn.Module):

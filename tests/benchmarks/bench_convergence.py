@@ -9,6 +9,10 @@ for every rule "n frames in a row with IoU of at least x" it is counted what sto
 recomputed   frames followed again, as a share of all that a full re-run follows
 J lost       mean J of the full re-run minus mean J with the rule, over all frames (positive: the rule is worse)
 changed      frames left out on which the full re-run differs from what is held (IoU < 0.9), as a share of all frames
+
+Where the model has object pointers (``--model attention``, see bench_sharing.py: random weights, which follow nothing,
+so only how pointers and masks go together is of interest) their cosines are listed too, by what the masks say, and how
+often a pointer says "not yet" where masks agree.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from bench_sharing import build
 
 from napari_virst.engine.convergence import Convergence
+from napari_virst.engine.pointers import cosine
 from napari_virst.engine.predictor import load_segmenter
 from napari_virst.evaluation.clips import find_clips, last_masks
 from napari_virst.evaluation.metrics import region_similarity
@@ -39,6 +46,8 @@ class Repair:
     held: dict[int, np.ndarray]
     again: dict[int, np.ndarray]
     corrected: int
+    cosines: dict[int, float]
+    """Of the object pointers of both runs, where the model has any."""
 
     def sides(self) -> list[list[int]]:
         """Frames of both legs, in the order they are followed."""
@@ -69,13 +78,37 @@ def repair(segmenter, frames, truth: dict[int, np.ndarray]) -> Repair | None:
     first, span = min(truth), Span(min(truth), frames.shape[0])
     anchor = Anchor(first, truth[first])
     held = last_masks(segmenter, frames, Job(Query("", name="it"), span, (anchor,)))
+    before = pointers_of(segmenter, frames, held)
     scores = {f: region_similarity(held[f], truth[f]) for f in held if f in truth and truth[f].any()}
     if not scores:
         return None
     worst = min(scores, key=scores.__getitem__)
     anchors = (anchor, Anchor(worst, truth[worst]))
     again = last_masks(segmenter, frames, Job(Query("", name="it"), span, anchors, focus_frame=worst))
-    return Repair(truth, held, again, worst)
+    after = pointers_of(segmenter, frames, again)
+    cosines = {f: cosine(before[f], after[f]) for f in before.keys() & after.keys()}
+    return Repair(truth, held, again, worst, cosines)
+
+
+def pointers_of(segmenter, frames, masks: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    found = {f: segmenter._pointers.find(frames.fingerprint, f, mask) for f, mask in masks.items()}
+    return {f: pointer for f, pointer in found.items() if pointer is not None}
+
+
+def show_pointers(repairs: list[Repair]) -> None:
+    """Cosines of pointers where masks agree to some degree, and how many of them a threshold holds back."""
+    both = [(region_similarity(r.held[f], r.again[f]), c) for r in repairs for f, c in r.cosines.items()]
+    if not both:
+        return
+    bounds, rules = (0.0, 0.5, 0.9, 0.95, 1.0), (0.8, 0.9, 0.95, 0.98)
+    held_back = " | ".join(f"cosine < {rule}" for rule in rules)
+    print(f"\n| IoU of masks | frames | cosine: 5 %, median | {held_back} |\n|---|---|---|{'---|' * len(rules)}")
+    for low, high in [*pairwise(bounds), (1.0, 2.0)]:
+        part = np.array([c for iou, c in both if low <= iou < high])
+        if len(part):
+            shares = " | ".join(f"{(part < rule).mean():.2f}" for rule in rules)
+            title = "1" if low == 1 else f"{low}…{high}"
+            print(f"| {title} | {len(part)} | {np.quantile(part, 0.05):.3f}, {np.median(part):.3f} | {shares} |")
 
 
 class Drawn:
@@ -148,13 +181,17 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=16)
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--clips", type=Path)
-    parser.add_argument("--model", default="compact")
+    parser.add_argument("--model", default="compact", help='"compact", a folder, or "attention"')
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    segmenter, found = load_segmenter(options.model, "cpu"), {}
+    segmenter, found = (
+        build(options.model) if options.model == "attention" else load_segmenter(options.model, "cpu"),
+        {},
+    )
     if options.scenes:
         repairs = [r for r in scene_repairs(segmenter, options.scenes, options.frames) if r is not None]
         found["scenes"] = show("Scenes", repairs)
+        show_pointers(repairs)
     if options.clips:
         found["clips"] = show("Clips", [r for r in clip_repairs(segmenter, options.clips) if r is not None])
     if options.json:

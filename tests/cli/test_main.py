@@ -80,6 +80,56 @@ def test_learning_from_one_mask_says_when_it_begins(stack, first_mask, tiny_mode
     assert "second corrected frame" in " ".join(result.stderr.split())
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """How many jobs the model was given at once, each time."""
+    from napari_virst.engine.predictor import Predictor
+
+    sizes, whole = [], Predictor.run_many
+
+    def counted(self, frames, jobs, should_stop):
+        sizes.append(len(jobs))
+        yield from whole(self, frames, jobs, should_stop)
+
+    monkeypatch.setattr(Predictor, "run_many", counted)
+    return sizes
+
+
+def test_several_queries_are_one_batch_and_come_out_as_alone(stack, tiny_model_folder, tmp_path, calls):
+    texts = ("the red circle", "the circle", "largest blue square")
+    more = [word for text in texts[1:] for word in ("--query", text)]
+    result = segment(stack, texts[0], *more, "-o", tmp_path / "together", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    assert calls == [3]
+    together = json.loads((tmp_path / "together" / "summary.json").read_text())["tracks"]
+    assert [track["query"] for track in together] == list(texts)
+    for text, track in zip(texts, together, strict=True):
+        segment(stack, text, "-o", tmp_path / "alone", model=tiny_model_folder)
+        ours, alone = (tifffile.imread(tmp_path / folder / track["labels"]) for folder in ("together", "alone"))
+        np.testing.assert_array_equal(ours, alone)
+
+
+def test_ctrl_c_keeps_the_finished_frames_of_every_query(stack, tiny_model_folder, tmp_path, monkeypatch):
+    from napari_virst.engine.predictor import Predictor
+    from napari_virst.records import FrameResult, Provenance
+
+    def interrupted(self, frames, jobs, should_stop):
+        for frame in range(2):
+            for index, _ in enumerate(jobs):
+                mask = np.ones(frames.shape[1:3], bool)
+                yield index, FrameResult(frame, mask, 1.0, 1.0, Provenance.PROPAGATED)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "run_many", interrupted)
+    result = segment(stack, "a", "-q", "b", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 130
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [track["num_frames_done"] for track in summary["tracks"]] == [2, 2]
+    for track in summary["tracks"]:
+        labels = tifffile.imread(tmp_path / "out" / track["labels"])
+        assert [bool(frame.any()) for frame in labels] == [True, True, False, False, False, False]
+
+
 def test_two_queries_of_one_name_get_two_files(stack, tiny_model_folder, tmp_path):
     result = segment(stack, "the circle", "-q", "The circle!", "-o", tmp_path / "out", model=tiny_model_folder)
     assert result.exit_code == 0, result.output

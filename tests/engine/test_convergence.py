@@ -51,3 +51,15 @@ def test_never_ends_without_that_many_agreeing_frames_with_something_to_see(pair
     if any(ended):
         seen = pairs[: ended.index(True) + 1]
         assert sum(a == b != "empty" or (min_iou < 0.25 and "empty" not in (a, b)) for a, b in seen) >= num_frames
+
+
+def test_frames_whose_pointers_differ_do_not_count():
+    one, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
+    held = {0: one, 1: other, 2: one, 3: one}
+    rule = Convergence(lambda frame: FULL, 2, 0.9, lambda frame, mask: held[frame], min_cosine=0.95)
+    assert [rule.reached(frame, FULL, one) for frame in range(4)] == [False, False, False, True]
+
+
+def test_mask_decides_alone_where_a_pointer_is_not_known():
+    rule = Convergence(lambda frame: FULL, 2, 0.9, lambda frame, mask: None, min_cosine=0.95)
+    assert [rule.reached(frame, FULL, np.ones(2, np.float32)) for frame in range(2)] == [False, True]

@@ -117,6 +117,10 @@ def test_unknown_words_are_named(predictor):
     assert predictor.unknown_words("the red giraffe") == ("giraffe",)
 
 
+def test_a_track_without_words_has_no_unknown_ones(predictor):
+    assert predictor.unknown_words("") == ()
+
+
 def test_a_saved_model_answers_as_before(shared_tiny_model, tiny_model_folder, video):
     options = PredictorOptions(presence_threshold=-1.0)
     saved = load_segmenter(tiny_model_folder, "cpu", options)

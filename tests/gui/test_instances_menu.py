@@ -43,6 +43,24 @@ def test_pairs_begin_with_the_picked_instance(menu: InstancesMenu, qtbot: Any, s
     assert wished.args == [2, 5]
 
 
+@pytest.mark.parametrize("divides", [False, True], ids=["objects", "cells"])
+def test_picked_instance_can_be_split_by_itself(menu: InstancesMenu, qtbot: Any, divides: bool) -> None:
+    menu.show_instances((1, 2), 2)
+    start = "Instance 2 divides" if divides else "Split instance 2"
+    action = next(action for action in menu.actions() if action.text().startswith(start))
+    with qtbot.waitSignal(menu.split_one_requested) as wished:
+        action.trigger()
+    assert wished.args == [2, divides]
+
+
+@pytest.mark.parametrize(("row", "parent"), [(0, 0), (1, 1)], ids=["nothing", "another"])
+def test_parent_of_the_picked_instance_can_be_chosen(menu: InstancesMenu, qtbot: Any, row: int, parent: int) -> None:
+    menu.show_instances((1, 2), 2)
+    with qtbot.waitSignal(menu.parent_requested) as wished:
+        submenu(menu, "Instance 2 came from").actions()[row].trigger()
+    assert wished.args == [2, parent]
+
+
 def test_what_was_not_picked_must_be_picked_first(menu: InstancesMenu) -> None:
     menu.show_instances((1, 2), 9)
     assert not submenu(menu, "Merge").isEnabled()

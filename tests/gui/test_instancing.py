@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,30 @@ def test_split_merge_swap_and_undo(two: Any) -> None:
     menu.merge_requested.emit(1, 2)
     assert set(np.unique(layer.data[6])) == {0, 1}
     assert set(np.unique(layer.data[5])) == {0, 1, 2}
+
+
+def test_one_instance_is_split_and_its_parent_named(two: Any) -> None:
+    layer, menu = two.viewer.layers[-1], two.dock.instances_menu
+    menu.split_requested.emit(False)
+    menu.merge_requested.emit(1, 2)
+    assert set(np.unique(layer.data[6])) == {0, 1}
+    two.go_to(6)
+    menu.split_one_requested.emit(1, False)
+    assert two.message == "1 new instance from instance 1, from frame 6 on."
+    assert [set(np.unique(layer.data[frame])) for frame in (5, 6)] == [{0, 1}, {0, 1, 3}]
+    menu.parent_requested.emit(3, 1)
+    track = two.presenter._desk.session.tracks[0]
+    assert track.lineage.parents[3] == 1
+    assert two.message == "Instance 3 came from instance 1."
+    menu.parent_requested.emit(1, 3)
+    assert two.message.startswith("⚠ ")
+
+
+def test_instance_in_one_piece_is_said_to_be(two: Any) -> None:
+    two.dock.instances_menu.split_requested.emit(False)
+    two.go_to(0)
+    two.dock.instances_menu.split_one_requested.emit(1, False)
+    assert two.message == "Instance 1 is in one piece from frame 0 on."
 
 
 def test_menu_offers_the_instances_that_there_are(two: Any) -> None:
@@ -144,3 +169,37 @@ def test_closing_during_a_lengthy_change_closes_the_session_once(bench: Any, has
     assert layer_at_work == ([False] if has_begun else [])
     assert desk.session._closed
     assert not layer.keymap
+
+
+def test_lengthy_change_can_be_cancelled_and_says_so(two: Any) -> None:
+    layer, later = two.viewer.layers[-1], Later()
+    desk = two.presenter._desk
+    desk._in_background = later
+    two.dock.instances_menu.split_requested.emit(False)
+    two.presenter._showing._show_work()
+    assert two.dock.cancel_button.isEnabled()
+    frames = type(desk.session)._until_halted
+
+    def cancelled(session: Any, all_frames: Any) -> Any:
+        for number, frame in enumerate(frames(session, all_frames)):
+            if number == 3:
+                two.dock.cancel_requested.emit()
+            yield frame
+
+    desk.session._until_halted = partial(cancelled, desk.session)
+    action, on_end = later.waiting.pop()
+    action()
+    on_end(None)
+    assert two.message.startswith("Cancelled; what was done by then stays")
+    assert [int(layer.data[frame].max()) for frame in (0, 3, 4, 11)] == [2, 2, 1, 1]
+
+
+def test_undoing_cannot_be_cancelled(two: Any) -> None:
+    later = Later()
+    two.presenter._desk._in_background = later
+    two.presenter.undo(two.viewer.layers[-1])
+    two.presenter._showing._show_work()
+    assert not two.dock.cancel_button.isEnabled()
+    action, on_end = later.waiting.pop()
+    action()
+    on_end(None)

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
 from napari.components import ViewerModel
 
 from napari_virst.gui.layers import METADATA_KEY
-from napari_virst.records import Provenance
+from napari_virst.records import Learned, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def test_labels_lie_where_the_image_lies(make_bench: Callable[..., Any]) -> None
 def test_frame_in_view_is_described(bench: Any) -> None:
     bench.ask()
     bench.go_to(4)
-    bench.presenter._tell()
+    bench.presenter._showing._tell()
     assert bench.dock.frame_label.text() == "frame 4: predicted (anchor), presence 1.00, predicted IoU 0.90"
 
 
@@ -91,6 +92,57 @@ def test_same_query_again_runs_the_same_track(bench: Any) -> None:
     bench.ask("  the red  disc ")
     assert len(bench.presenter._desk.session.tracks) == 1
     assert len(bench.segmenter.jobs) == 2
+
+
+def test_queries_typed_together_are_layers_of_their_own_and_one_batch(bench: Any) -> None:
+    bench.segmenter.__class__ = BatchDiscSegmenter
+    bench.segmenter.batches = []
+    bench.presenter.run("the red disc; the disc;")
+    assert [layer.name for layer in bench.viewer.layers] == ["disc", "disc · the red disc", "disc · the disc"]
+    assert [len(batch) for batch in bench.segmenter.batches] == [2]
+    for layer in list(bench.viewer.layers)[1:]:
+        np.testing.assert_array_equal(np.asarray(layer.data) != 0, bench.video.masks)
+    assert bench.dock.track_list.currentRow() == 0
+
+
+def test_of_queries_typed_together_those_asked_before_run_again(bench: Any) -> None:
+    bench.ask("the disc")
+    bench.presenter.run("the red disc; the disc")
+    assert [track.query.text for track in bench.presenter._desk.session.tracks] == ["the disc", "the red disc"]
+    assert [job.query.text for job in bench.segmenter.jobs] == ["the disc", "the red disc", "the disc"]
+    assert bench.dock.track_list.currentRow() == 1
+
+
+class Pupil(DiscSegmenter):
+    def learn(self, frames: Any, job: Any, should_stop: Any) -> Learned:
+        return Learned(len(job.anchors), 0.5, 0.75, True, "it")
+
+
+def test_learning_is_switched_on_by_hand_and_used_by_the_next_run(bench: Any) -> None:
+    bench.segmenter.__class__ = Pupil
+    layer, box = bench.ask(), bench.dock.learn_box
+    assert (box.isEnabled(), box.isChecked()) == (True, False)
+    for frame in (2, 8):
+        bench.go_to(frame)
+        bench.presenter.commit(layer)
+    bench.presenter.repropagate(layer)
+    box.click()
+    assert bench.presenter._desk.session.tracks[0].learns
+    bench.presenter._showing._tell()
+    assert bench.dock.plan_label.text().startswith("→ frames 0–11")
+    bench.presenter.repropagate(layer)
+    assert [job.adapter for job in bench.segmenter.jobs] == ["", "", "it"]
+
+
+def test_learning_box_shows_the_query_that_is_chosen(bench: Any) -> None:
+    bench.ask("the red disc")
+    bench.dock.learn_box.click()
+    bench.ask("the disc")
+    bench.presenter._showing._tell()
+    assert not bench.dock.learn_box.isChecked()
+    bench.dock.track_list.setCurrentRow(0)
+    bench.presenter._showing._tell()
+    assert bench.dock.learn_box.isChecked()
 
 
 def test_two_queries_are_two_layers_of_different_colours(bench: Any) -> None:

@@ -41,7 +41,7 @@ def test_n_goes_to_the_doubtful_frame_and_says_why(bench: Any) -> None:
     layer = bench.ask()
     bench.go_to(2)
     bench.presenter.review_next(layer)
-    bench.presenter._tell()
+    bench.presenter._showing._tell()
     assert frame_in_view(bench) == 7
     assert bench.dock.reason_label.text().startswith("Frame 7, doubt ")
     assert "outline uncertain, no correction yet" in bench.dock.reason_label.text()
@@ -63,11 +63,11 @@ def test_reason_is_not_told_of_other_frames_nor_of_settled_ones(bench: Any) -> N
     bench.presenter.review_next(layer)
     frame = frame_in_view(bench)
     bench.go_to((frame + 1) % 12)
-    bench.presenter._tell()
+    bench.presenter._showing._tell()
     assert bench.dock.reason_label.text() == ""
     bench.go_to(frame)
     bench.presenter.accept(layer)
-    bench.presenter._tell()
+    bench.presenter._showing._tell()
     assert bench.dock.reason_label.text() == ""
 
 
@@ -102,7 +102,7 @@ def test_locked_frame_is_left_alone_by_runs_and_unlocks_again(bench: Any) -> Non
     layer = bench.ask()
     bench.go_to(6)
     bench.presenter.lock(layer)
-    bench.presenter._tell()
+    bench.presenter._showing._tell()
     assert bench.dock.frame_label.text().startswith("frame 6: propagated, locked")
     before = layer.data[6].copy()
     bench.go_to(5)
@@ -125,7 +125,7 @@ def test_partly_locked_selection_is_locked_as_a_whole(bench: Any) -> None:
 
 def test_timeline_shows_the_track_and_goes_to_frames(bench: Any, qtbot: Any) -> None:
     bench.ask()
-    bench.presenter._show_timeline()
+    bench.presenter._showing._show_timeline()
     state = bench.dock.timeline._state
     assert state.model_anchors == (0, 4, 8)
     bench.dock.timeline.frame_chosen.emit(9)
@@ -198,6 +198,6 @@ def test_run_that_ends_early_is_done_not_stopped(bench: Any) -> None:
     bench.go_to(5)
     bench.presenter.commit(layer)
     bench.presenter.repropagate(layer)
-    bench.presenter._show_work()
+    bench.presenter._showing._show_work()
     assert bench.dock.progress_label.text().startswith("done")
     assert "agreed" in bench.dock.progress_label.text()

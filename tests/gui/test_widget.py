@@ -83,6 +83,18 @@ def test_every_button_says_what_it_does(dock: VirstWidget) -> None:
     assert all(button.toolTip() for button in dock.findChildren(QPushButton))
 
 
+def test_learning_is_off_explained_and_a_wish(dock: VirstWidget, qtbot: Any) -> None:
+    assert (dock.learn_box.isChecked(), dock.learn_box.isEnabled()) == (False, False)
+    for word in ("seconds", "dropped", "two"):
+        assert word in dock.learn_box.toolTip()
+    dock.set_tracks([QueryRow("a", "the cell", (1, 0, 0))], "a")
+    with qtbot.waitSignal(dock.learning_wished) as wished:
+        dock.learn_box.click()
+    assert wished.args == [True]
+    with qtbot.assertNotEmitted(dock.learning_wished):
+        dock.show_learning(False)
+
+
 def test_buttons_of_corrections_wait_for_a_query(dock: VirstWidget) -> None:
     assert not dock.commit_button.isEnabled()
     dock.set_tracks([QueryRow("a", "the cell", (1, 0, 0))], "a")

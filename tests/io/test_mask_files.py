@@ -102,3 +102,14 @@ def test_dabs_of_one_stroke_do_not_wait_for_the_disk_each(tmp_path: Path, monkey
     files.flush_waiting()
     files.flush_waiting()
     assert flushed == [2, 2, 3, 1, 1]
+
+
+def test_what_was_written_survives_its_pages_being_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_virst.io.mask_files.KEEP_MAPPED_BYTES", 10_000)
+    files = MaskFiles(tmp_path / "track.tif", (40, 32, 32))
+    for frame in range(40):
+        files.reserve()
+        files.labels[frame] = frame + 1
+    assert [int(files.labels[frame].min()) for frame in range(40)] == list(range(1, 41))
+    again = MaskFiles(tmp_path / "track.tif", (40, 32, 32))
+    np.testing.assert_array_equal(again.labels, files.labels)

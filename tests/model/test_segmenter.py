@@ -106,3 +106,12 @@ def test_affinity_readout_accepts_another_input_size():
     segmenter = tiny("affinity")
     features = segmenter.encode(torch.rand(1, 3, 96, 96))
     assert segmenter.decode_given(features, torch.ones(1, 1, 96, 96)).low_res_B1hw.shape[-1] == 48
+
+
+def test_encoding_without_gradients_is_encoding_with_them(segmenter):
+    pixels = torch.randn(2, 3, segmenter.config.image_size, segmenter.config.image_size)
+    expected = segmenter.encode(pixels)
+    with torch.inference_mode():
+        found = segmenter.encode(pixels)
+    for one, other in zip(found.levels, expected.levels, strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=1e-4, atol=1e-5)

@@ -56,6 +56,24 @@ def test_window_follows_the_box():
     assert window.height == pytest.approx(1.7 * 40, abs=2)
 
 
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.floats(0.01, 1), st.integers(0, 2**16), st.sampled_from([None, 20, 70])
+)
+def test_window_is_around_the_percentiles_of_the_pixels(height, width, density, seed, previous):
+    mask = np.random.default_rng(seed).random((height, width)) < density
+    y, x = np.nonzero(mask)
+    before = None if previous is None else Window(0, 0, previous, previous)
+    rule, found = WindowRule(min_side=1), WindowRule(min_side=1).around(mask, before)
+    if len(y) < 4:
+        assert found is None
+        return
+    (top, bottom), (left, right) = np.percentile(y, [1, 99]), np.percentile(x, [1, 99])
+    side = rule.context * (max(bottom - top, right - left) + 1)
+    if previous is not None:
+        side = rule.smoothing * previous + (1 - rule.smoothing) * side
+    assert found == rule._square((top + bottom) / 2, (left + right) / 2, side, mask.shape)
+
+
 def test_specks_do_not_move_the_window():
     mask = square(200, 200, 80, 100, 40)
     mask[5, 5] = True

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_virst.errors import InputError
-from napari_virst.records import Span
+from napari_virst.records import Provenance, Span
 from napari_virst.session.instances import (
     MAX_GAP,
     Lineage,
@@ -21,6 +21,7 @@ from napari_virst.session.instances import (
     swap,
     tracks_of,
 )
+from napari_virst.session.masks import MaskStore
 
 SIZE = (24, 40)
 small_masks = arrays(np.bool_, (3, 8, 9))
@@ -213,3 +214,69 @@ def test_locked_span_outside_the_video_is_refused(study: Study) -> None:
     track = study.session.ask("the red disc")
     with pytest.raises(InputError, match="must end by frame 11"):
         study.session.lock(track, Span(3, 20))
+
+
+CHANGES = {
+    "split": lambda session, track: session.split_track(track),
+    "split one": lambda session, track: session.split_instance(track, 1, 0, divides=True),
+    "merge": lambda session, track: session.merge_instances(track, 2, 1),
+    "swap": lambda session, track: session.swap_instances(track, 1, 2, 0),
+    "tracks": lambda session, track: session.tracks_data(track),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_cancel_is_answered_within_a_frame_and_what_is_done_stays(
+    study: Study, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    session, track, seen = study.session, two_discs(study), []
+    if change == "split":
+        session.undo(track)
+    before = np.array(track.masks)
+
+    def note(frame: int) -> None:
+        seen.append(frame)
+        if frame == 4:
+            session.cancel()
+
+    for name in ("frame", "state"):
+        whole_of_it = getattr(MaskStore, name)
+        monkeypatch.setattr(
+            MaskStore, name, lambda self, frame, whole=whole_of_it: (note(frame), whole(self, frame))[1]
+        )
+
+    CHANGES[change](session, track)
+    monkeypatch.undo()
+    assert session.was_halted
+    assert max(seen) <= 5
+    changed = [t for t in range(12) if not np.array_equal(before[t], track.masks.frame(t))]
+    assert not changed or max(changed) <= 5
+    assert bool(changed) == (change != "tracks")
+    if changed:
+        session.undo(track)
+        np.testing.assert_array_equal(np.array(track.masks), before)
+
+
+def test_cancelled_acceptance_keeps_the_frames_accepted_by_then(
+    followed: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (track,), whole = followed.session.tracks, MaskStore.commit
+
+    def commit(self: MaskStore, frame: int, *how: Provenance) -> None:
+        whole(self, frame, *how)
+        if frame == 4:
+            followed.session.cancel()
+
+    monkeypatch.setattr(MaskStore, "commit", commit)
+    assert followed.session.accept_frames(track, Span(0, 12)) == (0, 1, 2, 3, 4)
+    assert track.masks.owned_frames == (0, 1, 2, 3, 4)
+    monkeypatch.undo()
+    followed.session.undo(track)
+    assert track.masks.owned_frames == ()
+
+
+def test_what_was_cancelled_before_does_not_end_the_next_change(study: Study) -> None:
+    track = two_discs(study)
+    study.session.cancel()
+    study.session.swap_instances(track, 1, 2, 0)
+    assert not study.session.was_halted

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from fixtures.frames import draw_moving_disc
 from fixtures.study import Study, paint, shifted, start_study
+from fixtures.worker import TIMEOUT_S, OwnerThread
 
 from napari_virst.engine.runner import ThreadRunner
 from napari_virst.errors import CheckpointError, InputError, MaskError, ProjectError, QueryError, SegmentationError
@@ -21,11 +22,7 @@ from napari_virst.io.project import ProjectFolder
 from napari_virst.records import Anchor, FrameResult, Provenance, Query, Span
 from napari_virst.session.session import AnnotationSession, Track
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 T = 12
-TIMEOUT_S = 10
 
 
 def the_track(study: Study) -> Track:
@@ -493,33 +490,13 @@ def test_full_disk_fails_the_run_and_not_the_session(followed: Study, monkeypatc
 # -- in a thread -------------------------------------------------------------------------------------------------
 
 
-class Desk:
-    """Brings calls from the worker to this thread, where they wait until worked off."""
-
-    def __init__(self) -> None:
-        self._calls: list[Callable[[], None]] = []
-        self._arrived = threading.Condition()
-
-    def dispatch(self, call: Callable[[], None]) -> None:
-        with self._arrived:
-            self._calls.append(call)
-            self._arrived.notify()
-
-    def work_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            with self._arrived:
-                assert self._arrived.wait_for(lambda: self._calls, TIMEOUT_S), "nothing arrived"
-                call = self._calls.pop(0)
-            call()
+@pytest.fixture
+def desk() -> OwnerThread:
+    return OwnerThread()
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-@pytest.fixture
-def threaded(tmp_path: Path, desk: Desk) -> Any:
+def threaded(tmp_path: Path, desk: OwnerThread) -> Any:
     runner = ThreadRunner(desk.dispatch)
     study = start_study(tmp_path / "threaded", runner)
     yield study
@@ -527,7 +504,7 @@ def threaded(tmp_path: Path, desk: Desk) -> Any:
     runner.close()
 
 
-def test_model_wakes_and_works_in_the_worker(threaded: Study, desk: Desk) -> None:
+def test_model_wakes_and_works_in_the_worker(threaded: Study, desk: OwnerThread) -> None:
     threads: set[str] = set()
     threaded.segmenter.before_frame = lambda frame: threads.add(threading.current_thread().name)
     track = threaded.session.ask("the red disc")
@@ -537,7 +514,7 @@ def test_model_wakes_and_works_in_the_worker(threaded: Study, desk: Desk) -> Non
     np.testing.assert_array_equal(np.asarray(track.masks) != 0, threaded.video.masks)
 
 
-def test_new_run_replaces_one_at_work_without_looking_idle_between(threaded: Study, desk: Desk) -> None:
+def test_new_run_replaces_one_at_work_without_looking_idle_between(threaded: Study, desk: OwnerThread) -> None:
     gate = threading.Semaphore(3)
     threaded.segmenter.before_frame = lambda frame: assert_(gate.acquire(timeout=TIMEOUT_S))
     track = threaded.session.ask("the red disc")
@@ -554,7 +531,7 @@ def test_new_run_replaces_one_at_work_without_looking_idle_between(threaded: Stu
         np.testing.assert_array_equal(track.masks.mask(frame), shifted(threaded.video, frame, 4))
 
 
-def test_closing_during_a_run_drops_what_still_comes(threaded: Study, desk: Desk) -> None:
+def test_closing_during_a_run_drops_what_still_comes(threaded: Study, desk: OwnerThread) -> None:
     gate = threading.Semaphore(3)
     threaded.segmenter.before_frame = lambda frame: assert_(gate.acquire(timeout=TIMEOUT_S))
     track = threaded.session.ask("the red disc")
@@ -569,7 +546,7 @@ def test_closing_during_a_run_drops_what_still_comes(threaded: Study, desk: Desk
     assert threaded.actions == ["ask", "run", "result"]
 
 
-def test_runs_of_two_tracks_wait_for_each_other(threaded: Study, desk: Desk) -> None:
+def test_runs_of_two_tracks_wait_for_each_other(threaded: Study, desk: OwnerThread) -> None:
     a, b = threaded.session.ask("the red disc"), threaded.session.ask("the disc")
     desk.work_until(lambda: not threaded.session.busy)
     for track in (a, b):
@@ -577,7 +554,7 @@ def test_runs_of_two_tracks_wait_for_each_other(threaded: Study, desk: Desk) -> 
     assert threaded.heard.busy == [True, False]
 
 
-def test_cancel_stops_running_and_waiting_tracks(threaded: Study, desk: Desk) -> None:
+def test_cancel_stops_running_and_waiting_tracks(threaded: Study, desk: OwnerThread) -> None:
     gate = threading.Semaphore(2)
     threaded.segmenter.before_frame = lambda frame: assert_(gate.acquire(timeout=TIMEOUT_S))
     a, b = threaded.session.ask("the red disc"), threaded.session.ask("the disc")

@@ -1,0 +1,177 @@
+"""What the worker's thread does for a session: waking the model, running batches, learning. It touches no track."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from napari_virst.engine.protocol import BatchSegmenter, LearningSegmenter, run_together
+from napari_virst.session.track_run import Awake, Event, Stage, TrackRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from napari_virst.engine.protocol import Frames, Segmenter
+    from napari_virst.records import Job, Learned
+
+    ShouldStop = Callable[[], bool]
+    RunEvents = Callable[[ShouldStop], Iterator[tuple[TrackRun, Event]]]
+
+logger = logging.getLogger(__name__)
+
+WAKING = "waking the model"
+FOLLOWING = "following"
+
+MAX_TOGETHER = 8
+"""Runs in a batch. Every query is grounded before the first frame is followed, and a device has to hold all of them."""
+
+_LOOK_INTERVAL_S = 0.02
+
+
+class Waiting:
+    """The runs that no worker has begun with, in their order; shared by the session's thread and the worker's."""
+
+    def __init__(self) -> None:
+        self._runs: list[TrackRun] = []
+        self._lock = threading.Lock()
+
+    def __contains__(self, run: TrackRun) -> bool:
+        with self._lock:
+            return run in self._runs
+
+    def add(self, runs: Iterable[TrackRun]) -> None:
+        """Put runs at the end of the line."""
+        with self._lock:
+            self._runs += runs
+
+    def leave(self, run: TrackRun) -> bool:
+        """Take one out; tell whether it was there."""
+        with self._lock:
+            was_there = run in self._runs
+            if was_there:
+                self._runs.remove(run)
+            return was_there
+
+    def take(self, lead: TrackRun, most: int) -> tuple[TrackRun, ...]:
+        """Take a run out and those that go with it, ``most`` at most; nothing where it is not there any more."""
+        with self._lock:
+            if lead not in self._runs:
+                return ()
+            others = [run for run in self._runs if run is not lead and run.may_join and lead.may_join]
+            batch = (lead, *others[: most - 1])
+            self._runs = [run for run in self._runs if run not in batch]
+            return batch
+
+
+def run_work(lead: TrackRun, waiting: Waiting, frames: Frames, wake: Callable[[], Segmenter]) -> RunEvents:
+    """Return what a runner has to do for a run that waits: run it, and those that may go with it, as one batch.
+
+    For a run that was taken along by one before it there is nothing left to do.
+    """
+
+    def events(should_stop: ShouldStop) -> Iterator[tuple[TrackRun, Event]]:
+        if lead not in waiting:
+            return
+        yield lead, Stage(WAKING)
+        segmenter = _awake(wake, lambda: should_stop() or lead not in waiting)
+        if segmenter is None:
+            return
+        batch = waiting.take(lead, MAX_TOGETHER if isinstance(segmenter, BatchSegmenter) else 1)
+        for run in batch:
+            run.batch = batch
+            words = segmenter.unknown_words(run.jobs[0].query.text)
+            yield run, Awake(segmenter.name, segmenter.device, words)
+            yield run, Stage(FOLLOWING)
+        try:
+            yield from _follow(batch, segmenter, frames, should_stop)
+        except Exception:
+            if len(batch) == 1:
+                raise
+            # One query that fails, or a device too small for all, must not take the others with it.
+            logger.warning("Runs failed together and are tried alone", exc_info=True)
+            yield from _apart(batch, waiting, segmenter, frames, should_stop)
+
+    return events
+
+
+def _follow(
+    batch: tuple[TrackRun, ...], segmenter: Segmenter, frames: Frames, should_stop: ShouldStop
+) -> Iterator[tuple[TrackRun, Event]]:
+    """Run a batch; it ends as a whole when one of it is stopped, and the others are put off."""
+    asked = [(run, job) for run in batch for job in run.jobs]
+
+    def stop() -> bool:
+        return should_stop() or any(run.stopped for run in batch)
+
+    for index, result in run_together(segmenter, frames, [job for _, job in asked], stop):
+        yield asked[index][0], result
+    if any(run.stopped for run in batch):
+        for run in batch:
+            run.put_off = True
+
+
+def _apart(
+    batch: tuple[TrackRun, ...], waiting: Waiting, segmenter: Segmenter, frames: Frames, should_stop: ShouldStop
+) -> Iterator[tuple[TrackRun, Event]]:
+    """Run the first of a batch alone, and leave the others to their own turn."""
+    for run in batch:
+        run.batch, run.may_join = (run,), False
+    waiting.add(run for run in batch[1:] if not run.stopped)
+    yield batch[0], Stage(FOLLOWING)
+    yield from _follow(batch[:1], segmenter, frames, should_stop)
+
+
+@dataclass
+class _Waking:
+    """Carries a model, or an error, out of the thread that wakes it."""
+
+    wake: Callable[[], Segmenter]
+    over: threading.Event = field(default_factory=threading.Event)
+    segmenter: Segmenter | None = None
+    error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self.segmenter = self.wake()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self.error = error
+        self.over.set()
+
+
+def _awake(wake: Callable[[], Segmenter], stop: ShouldStop) -> Segmenter | None:
+    """Wake the model in a thread of its own, since seconds of loading cannot be interrupted; None when told to stop.
+
+    What is being loaded then is kept by ``wake`` for the next run.
+    """
+    waking = _Waking(wake)
+    thread = threading.Thread(target=waking, name="napari-virst waking", daemon=False)
+    thread.start()
+    while not waking.over.wait(_LOOK_INTERVAL_S):
+        if stop():
+            return None
+    thread.join()
+    if waking.error is not None:
+        raise waking.error
+    return None if stop() else waking.segmenter
+
+
+def lesson_work(
+    lesson: Job, frames: Frames, wake: Callable[[], Segmenter]
+) -> Callable[[ShouldStop], Iterator[Learned | None]]:
+    """Return what a runner has to do to learn; it yields what came of it once, or nothing when told to stop."""
+    frames = copy(frames)  # what is seen may be changed meanwhile, as nothing runs; see gui.frames.LayerFrames
+
+    def outcome(should_stop: ShouldStop) -> Iterator[Learned | None]:
+        segmenter = _awake(wake, should_stop)
+        if segmenter is None:
+            return
+        learned = None
+        if isinstance(segmenter, LearningSegmenter):
+            learned = segmenter.learn(frames, lesson, should_stop)
+        if learned is not None or not should_stop():
+            yield learned
+
+    return outcome
