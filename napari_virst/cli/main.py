@@ -105,7 +105,9 @@ def segment(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for label stacks and the summary.")] = Path(
         "virst-out"
     ),
-    more_queries: Annotated[list[str] | None, typer.Option("-q", "--query", help="One more query; all run as one batch.")] = None,
+    more_queries: Annotated[
+        list[str] | None, typer.Option("-q", "--query", help="One more query; all run as one batch.")
+    ] = None,
     correct: Annotated[
         list[str] | None, typer.Option("--correct", help="FRAME=MASK: a mask you vouch for, or FRAME=absent.")
     ] = None,
