@@ -86,8 +86,9 @@ class PredictorOptions:
     convergence_iou: float = 0.95
     """From which IoU on the masks of a frame agree."""
     convergence_cosine: float = 0.95
-    """From which cosine on object pointers agree, where the model has any. It can only make a re-run follow longer. With
-    random weights, all that there is to measure with, it changes nothing: pointers agree to 0.98 wherever masks do."""
+    """From which cosine on object pointers agree, where the model has any; it can only make a re-run follow longer.
+    With random weights, all that there was to measure with, it changes nothing: the cosine is 0.98 or more wherever
+    masks agree (docs/benchmarks/sharing.md)."""
     learning: LearningRule = field(default_factory=LearningRule)
     cache: CacheLimits | None = None
     """What may be kept of videos; None: as the environment says (:meth:`CacheLimits.from_environment`)."""

@@ -52,7 +52,10 @@ class VirstDock(VirstWidget):
             sessions = own = WindowSessions(self._main_thread.dispatch, _load_segmenter)
             wake_model = own.wake_model
         self.presenter = Presenter(napari_viewer, self, sessions)
-        QTimer.singleShot(warming.DELAY_MS, self, partial(warming.warm_up, wake_model))
+        timer = QTimer(self)  # ends with the dock, as PyQt6's singleShot would not
+        timer.setSingleShot(True)
+        timer.timeout.connect(partial(warming.warm_up, wake_model))
+        timer.start(warming.DELAY_MS)
         self.closed.connect(self.presenter.close)
         self.destroyed.connect(self.presenter.close)
 

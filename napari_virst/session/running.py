@@ -47,6 +47,7 @@ class RunningSession(SessionCore):
         self._runs.learned.connect(self._on_learned)
         self._runs.ended.connect(self._on_ended)
         self._told_unknown: set[tuple[str, str]] = set()
+        self._told_errors: set[str] = set()
         self._runs.learning_failed.connect(self.failed.emit)
         self._steps: dict[str, Step] = {}
 
@@ -210,12 +211,14 @@ class RunningSession(SessionCore):
             return None
         run = self._prepare(track, spans, focus_frame, thorough=thorough)
         self.save()
+        self._told_errors.clear()
         self._runs.start(run)
         return run.jobs[0]
 
     def _start_together(self, wanted: Iterable[tuple[Track, tuple[Span, ...]]], focus_frame: int | None) -> None:
         runs = [self._prepare(track, spans, focus_frame) for track, spans in wanted if spans]
         self.save()
+        self._told_errors.clear()
         self._runs.start(*runs)
 
     def _prepare(
@@ -225,10 +228,13 @@ class RunningSession(SessionCore):
         follows_correction = bool(track.revision and track.touched())
         track.begin_run(spans, thorough=thorough)
         self._steps[track.track_id] = self._history.begin("run", track.track_id, before)
-        spans_text = " ".join(f"{span.start}-{span.stop - 1}" for span in spans)
-        self._journal.write("run", track.track_id, spans=spans_text, revision=track.revision)
+        self._write_run(track, spans)
         jobs, num_total = track.jobs(spans, focus_frame), track.num_to_compute(spans)
         return TrackRun(track.track_id, jobs, num_total, self._clock, may_join=not follows_correction)
+
+    def _write_run(self, track: Track, spans: tuple[Span, ...]) -> None:
+        spans_text = " ".join(f"{span.start}-{span.stop - 1}" for span in spans)
+        self._journal.write("run", track.track_id, spans=spans_text, revision=track.revision)
 
     def accept(self, track_id: str, result: FrameResult) -> bool:
         """Write one result, unless it is stale or its frame belongs to a person.
@@ -295,19 +301,43 @@ class RunningSession(SessionCore):
         self._conclude(run)
         track = self._find(run.track_id)
         if run.error is not None:
-            self.failed.emit(str(run.error))
+            self._tell_error(str(run.error))
         elif track is not None and run.complete and run.revision == track.revision:
             self._learn(track)
+        if not self._runs.busy:
+            self._told_errors.clear()
         if not any(other in self._runs.active for other in run.batch):
             self._resume([other for other in run.batch if other.must_resume])
 
+    def _tell_error(self, text: str) -> None:
+        """Say once what went wrong for each of several runs, e.g. that the model cannot be loaded."""
+        if text not in self._told_errors:
+            self._told_errors.add(text)
+            self.failed.emit(text)
+
     def _resume(self, runs: list[TrackRun]) -> None:
-        """Have runs go on that ended only because another of their batch was stopped."""
-        tracks = {run: self._find(run.track_id) for run in runs}
-        current = [track for run, track in tracks.items() if track is not None and run.revision == track.revision]
-        if current:
-            wanted = [(track, track.spans_to_run()) for track in current]
-            self._start_together(wanted, runs[0].jobs[0].focus_frame)
+        """Have runs go on that ended only because another of their batch was stopped.
+
+        They do the rest of what they were asked, from the anchors of then: what a person paints meanwhile counts when
+        the person says so.
+        """
+        try:
+            self._runs.start(*[rest for run in runs if (rest := self._rest_of(run)) is not None])
+        except ProjectError as error:
+            self.failed.emit(str(error))
+
+    def _rest_of(self, run: TrackRun) -> TrackRun | None:
+        track = self._find(run.track_id)
+        if track is None or run.revision != track.revision:
+            return None
+        jobs = track.jobs_left(run.jobs)
+        if not jobs:
+            return None
+        self._write_run(track, tuple(job.span for job in jobs))
+        num_total = track.num_to_compute(tuple(job.span for job in jobs))
+        rest = TrackRun(track.track_id, jobs, num_total, self._clock, may_join=True)
+        rest.dropped |= run.dropped
+        return rest
 
     def _conclude(self, run: TrackRun) -> None:
         track = self._find(run.track_id)

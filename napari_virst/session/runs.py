@@ -143,6 +143,7 @@ class Runs:
         (run.dropped.discard if written else run.dropped.add)(result.frame)
 
     def _on_end(self, run: TrackRun, error: BaseException | None) -> None:
+        self._waiting.leave(run)  # where waking the model failed
         run.error = run.error or error
         self._active.remove(run)
         if run.done and (self.frames_per_s is None or len(run.batch) == 1):

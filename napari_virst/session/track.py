@@ -119,9 +119,13 @@ class Track:
 
     def jobs(self, spans: tuple[Span, ...], focus_frame: int | None) -> tuple[Job, ...]:
         """Return what a segmenter has to do for ``spans``, the nearest to ``focus_frame`` first."""
-        if focus_frame is not None:
-            spans = tuple(sorted(spans, key=lambda span: max(span.start - focus_frame, focus_frame - span.stop, 0)))
-        return tuple(self._job(span, focus_frame) for span in spans)
+        return tuple(self._job(span, focus_frame) for span in _nearest_first(spans, focus_frame))
+
+    def jobs_left(self, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+        """Return what ``jobs``, those of the last run, have not computed; from the anchors as they were for them."""
+        left = _mark(self.unfinished(), self.num_frames)
+        cut = {span: job for job in jobs for span in _spans(left & _covered((job.span,), self.num_frames))}
+        return tuple(replace(cut[span], span=span) for span in _nearest_first(tuple(cut), jobs[0].focus_frame))
 
     def _job(self, span: Span, focus_frame: int | None) -> Job:
         near = self.anchors.nearest(span, NUM_ANCHORS_EACH_SIDE)
@@ -306,6 +310,12 @@ class Track:
             learns=self.learns,
             run=self._run,
         )
+
+
+def _nearest_first(spans: tuple[Span, ...], frame: int | None) -> tuple[Span, ...]:
+    if frame is None:
+        return spans
+    return tuple(sorted(spans, key=lambda span: max(span.start - frame, frame - span.stop, 0)))
 
 
 def _mark(frames: tuple[int, ...] | frozenset[int], num_frames: int) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ import logging
 import threading
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from napari_virst.engine.protocol import BatchSegmenter, LearningSegmenter, run_together
@@ -26,7 +27,7 @@ WAKING = "waking the model"
 FOLLOWING = "following"
 
 MAX_TOGETHER = 8
-"""Runs in a batch. Every query is grounded before the first frame is followed, and a device has to hold all of them."""
+"""Jobs in a batch. Every query is grounded before the first frame is followed, and a device has to hold all of them."""
 
 _LOOK_INTERVAL_S = 0.02
 
@@ -56,12 +57,16 @@ class Waiting:
             return was_there
 
     def take(self, lead: TrackRun, most: int) -> tuple[TrackRun, ...]:
-        """Take a run out and those that go with it, ``most`` at most; nothing where it is not there any more."""
+        """Take a run out and those that go with it; nothing where it is not there any more.
+
+        Several have ``most`` jobs together at most.
+        """
         with self._lock:
             if lead not in self._runs:
                 return ()
             others = [run for run in self._runs if run is not lead and run.may_join and lead.may_join]
-            batch = (lead, *others[: most - 1])
+            num_jobs = list(accumulate((len(run.jobs) for run in others), initial=len(lead.jobs)))[1:]
+            batch = (lead, *(run for run, number in zip(others, num_jobs, strict=True) if number <= most))
             self._runs = [run for run in self._runs if run not in batch]
             return batch
 
@@ -100,14 +105,19 @@ def run_work(lead: TrackRun, waiting: Waiting, frames: Frames, wake: Callable[[]
 def _follow(
     batch: tuple[TrackRun, ...], segmenter: Segmenter, frames: Frames, should_stop: ShouldStop
 ) -> Iterator[tuple[TrackRun, Event]]:
-    """Run a batch; it ends as a whole when one of it is stopped, and the others are put off."""
+    """Run a batch; it ends as a whole when one of it is stopped, and the others are put off.
+
+    The jobs of a single run go one after another, in their order: what is nearest to the frame in view comes first.
+    """
     asked = [(run, job) for run in batch for job in run.jobs]
+    groups = [asked] if len(batch) > 1 else [[one] for one in asked]
 
     def stop() -> bool:
         return should_stop() or any(run.stopped for run in batch)
 
-    for index, result in run_together(segmenter, frames, [job for _, job in asked], stop):
-        yield asked[index][0], result
+    for group in groups:
+        for index, result in run_together(segmenter, frames, [job for _, job in group], stop):
+            yield group[index][0], result
     if any(run.stopped for run in batch):
         for run in batch:
             run.put_off = True

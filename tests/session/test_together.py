@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
-from fixtures.study import Study, shifted, start_study
+from fixtures.study import Study, paint, shifted, start_study
 from fixtures.worker import TIMEOUT_S, OwnerThread
 
 from napari_virst.engine.runner import ThreadRunner
-from napari_virst.errors import QueryError, SegmentationError
+from napari_virst.errors import CheckpointError, ProjectError, QueryError, SegmentationError
 from napari_virst.records import Provenance, Query, Span
 from napari_virst.session.working import MAX_TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from napari_virst.session.session import Track
 
 T = 12
 TEXTS = ("the red disc", "the disc", "red")
@@ -190,6 +192,57 @@ def test_correction_of_one_of_a_batch_does_not_wait_for_the_others(gated: Gated)
     assert gated.heard.busy == [True, False]
 
 
+def put_off_by_a_correction(gated: Gated) -> tuple[Track, Track]:
+    """Two tracks that ran as a batch until, after 8 frames of each, the first was corrected."""
+    first, second = gated.session.ask_together(TEXTS[:2])
+    gated.gate.release(8)
+    gated.until_frames(16)
+    gated.session.give_mask(first, 10, gated.study.video.masks[10])
+    return first, second
+
+
+def test_stroke_that_is_not_finished_changes_nothing_when_a_batch_goes_on(gated: Gated) -> None:
+    first, second = put_off_by_a_correction(gated)
+    stroke = shifted(gated.study.video, 2, 3)
+    paint(second, 2, stroke)
+    gated.session.repropagate(first)
+    gated.until_idle()
+    expected = gated.study.video.masks.copy()
+    expected[2] = stroke
+    np.testing.assert_array_equal(np.asarray(second.masks) != 0, expected)
+    assert second.touched() == (2,)
+    assert second.unfinished() == ()
+    gated.session.repropagate(second)
+    gated.until_idle()
+    np.testing.assert_array_equal(second.masks.mask(7), shifted(gated.study.video, 7, 3))
+
+
+def test_undo_takes_back_the_whole_of_a_run_that_was_put_off(gated: Gated) -> None:
+    first, second = put_off_by_a_correction(gated)
+    gated.session.repropagate(first)
+    gated.until_idle()
+    assert second.spans_to_run() == ()
+    assert gated.session.undo(second) == "run"
+    assert not np.asarray(second.masks).any()
+
+
+def test_ledger_that_cannot_be_written_when_a_batch_goes_on_is_said_and_ends_being_busy(gated: Gated) -> None:
+    first, second = put_off_by_a_correction(gated)
+    gated.session.repropagate(first)
+    write = gated.session._journal.write
+
+    def full(action: str, *words: Any, **detail: Any) -> None:
+        if action == "run":
+            raise ProjectError("The disk must have room.")
+        write(action, *words, **detail)
+
+    gated.session._journal.write = full
+    gated.until_idle()
+    assert gated.heard.failed == ["The disk must have room."]
+    assert gated.heard.busy == [True, False]
+    assert second.unfinished()
+
+
 def test_run_that_follows_a_correction_joins_no_batch(gated: Gated) -> None:
     track = gated.session.ask("the red disc")
     gated.gate.release(T)
@@ -226,7 +279,56 @@ def test_closing_during_a_batch_drops_what_still_comes(gated: Gated) -> None:
     assert gated.heard.failed == []
 
 
+# -- several stretches of one track ------------------------------------------------------------------------------
+
+
+def test_stretches_of_one_run_come_from_the_frame_in_view_outwards(batching: Study) -> None:
+    session, track = batching.session, batching.session.ask("the red disc")
+    session.give_mask(track, 2, shifted(batching.video, 2, 2))
+    session.mark_absent(track, 6)
+    session.give_mask(track, 10, shifted(batching.video, 10, 2))
+    batching.heard.forget()
+    session.repropagate(track, focus_frame=10)
+    assert batching.segmenter.batches == []
+    order = [frame for _, frame in batching.heard.frames]
+    assert [abs(frame - 10) for frame in order] == sorted(abs(frame - 10) for frame in order)
+
+
+def test_batch_counts_jobs_not_runs(gated: Gated) -> None:
+    gated.session.ask("the red disc")
+    gated.gate.release(1)
+    gated.until_frames(1)
+    waiting = gated.session._runs._waiting
+    tracks = gated.session.ask_together([f"disc {number}" for number in range(4)])
+    runs = waiting._runs
+    assert [run.track_id for run in runs] == [track.track_id for track in tracks]
+    for run in runs:
+        run.jobs = run.jobs * 3
+    batch = waiting.take(runs[0], MAX_TOGETHER)
+    assert [run.track_id for run in batch] == [track.track_id for track in tracks[:2]]
+
+
 # -- the model wakes ---------------------------------------------------------------------------------------------
+
+
+def test_runs_whose_model_could_not_be_loaded_are_over_and_said_once(study: Study) -> None:
+    def broken() -> DiscSegmenter:
+        raise CheckpointError("The model folder must have weights.")
+
+    study.segmenter.__class__ = BatchDiscSegmenter
+    study.segmenter.batches = []
+    study.session._runs._wake = broken
+    lost = study.session.ask_together(TEXTS)
+    assert study.heard.failed == ["The model folder must have weights."]
+    study.heard.forget()
+    study.session._runs._wake = lambda: study.segmenter
+    study.session.repropagate(lost[1])
+    assert study.segmenter.batches == []
+    assert [job.query.text for job in study.segmenter.jobs] == [TEXTS[1]]
+    assert study.heard.progress[-1].num_done == study.heard.progress[-1].num_total == T
+    study.session._runs._wake = broken
+    study.session.repropagate(lost[0])
+    assert study.heard.failed == ["The model folder must have weights."]
 
 
 def test_cancel_while_the_model_wakes_is_answered_at_once_and_its_waking_is_not_lost(tmp_path: Path) -> None:
