@@ -286,6 +286,7 @@ class Desk(QObject):
             layer.editable = False
         results: list[ResultT] = []
         self.busy_changed.emit(True)
+        action = self.session.announced(action)
         self._in_background(partial(self._work, action, results), partial(self._on_worked, modes, on_done, results))
 
     def _work(self, action: Callable[[], ResultT], results: list[ResultT]) -> None:

@@ -93,9 +93,10 @@ class Desks(QObject):
         """Give the desk of an image; None where nothing was asked yet."""
         return None if image is None else self._desks.get(image)
 
-    def busy(self) -> list[Desk]:
-        """Give the desks on which something runs."""
-        return [desk for desk in self._desks.values() if desk.session.busy or desk.doing]
+    @property
+    def all(self) -> tuple[Desk, ...]:
+        """The desk of every image of which something was asked."""
+        return tuple(self._desks.values())
 
     def find(self, layer: object) -> tuple[Desk, Track] | None:
         """Give desk and track of a layer; None for layers that are not, or no longer, ours."""

@@ -103,6 +103,9 @@ class Instancing:
 
     def _on_tracks(self, desk: Desk, track: Track, found: tuple[NDArray[np.float64], dict[int, list[int]]]) -> None:
         data, graph = found
+        if not len(data) and desk.session.was_halted:
+            self._say("Cancelled before any instance was followed.")
+            return
         if not len(data):
             raise InputError("There must be a mask on some frame to show tracks; got none; run the query first.")
         known = set(np.unique(data[:, 0]).astype(int).tolist())

@@ -139,8 +139,8 @@ class Presenter(QObject):
 
     @guarded
     def cancel(self) -> None:
-        """Stop what runs; finished frames stay."""
-        for desk in self._desks.busy():
+        """Stop what runs, and learning beside; finished frames stay."""
+        for desk in self._desks.all:
             desk.session.cancel()
 
     @guarded

@@ -112,16 +112,11 @@ class Reviewing:
             self._on_accepted(span, desk.session.accept_frames(track, span))
             return
         accept = partial(desk.session.accept_frames, track, span)
-        desk.do_in_background(f"accepting {span}", accept, partial(self._on_accepted, span))
+        done = lambda frames: self._on_accepted(span, frames, is_halted=desk.session.was_halted)  # noqa: E731
+        desk.do_in_background(f"accepting {span}", accept, done)
 
-    def _on_accepted(self, span: Span, frames: tuple[int, ...]) -> None:
-        if frames:
-            left = len(span) - len(frames)
-            rest = f"; {sentences.num_frames(left)} had no mask, or were yours already" if left else ""
-            what = f"Frame {frames[0]}" if len(span) == 1 else sentences.num_frames(len(frames))
-            self._say(f"{what} accepted{rest}.")
-        else:
-            self._say("Nothing to accept: no mask here, or it is yours already.")
+    def _on_accepted(self, span: Span, frames: tuple[int, ...], *, is_halted: bool = False) -> None:
+        self._say(sentences.accepted(span, frames, is_halted=is_halted))
         self._dock.timeline.clear_selection()
         self._tell()
 
@@ -139,8 +134,7 @@ class Reviewing:
     def learn(self, layer: Labels, is_on: bool) -> None:
         """Have a track learn from its corrections while nothing runs, or no longer."""
         desk, track = self._desks.owner_of(layer)
-        desk.session.set_learning(track, is_on)
-        if is_on and track.can_learn:
+        if desk.session.set_learning(track, is_on):
             self._say("Learning from your corrections in the background …")
         self._tell()
 

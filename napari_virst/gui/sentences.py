@@ -150,6 +150,31 @@ def undone(action: str | None, query: str) -> str:
     return f"Undone for “{query}”: {_UNDONE.get(action, action)}."
 
 
+def accepted(span: Span, frames: tuple[int, ...], *, is_halted: bool = False) -> str:
+    """Say which ``frames`` of those chosen a person vouches for now; ``is_halted``: it was cancelled before its end.
+
+    Examples
+    --------
+    >>> from napari_virst.records import Span
+    >>> accepted(Span(4, 5), (4,)), accepted(Span(4, 7), (4, 6))
+    ('Frame 4 accepted.', '2 frames accepted; 1 frame had no mask, or was yours already.')
+    >>> accepted(Span(0, 100), (0, 1), is_halted=True)
+    'Cancelled; 2 frames accepted by then stay so, and Ctrl+Alt+Z takes it back.'
+    >>> accepted(Span(0, 100), (), is_halted=True)
+    'Cancelled before any frame was accepted.'
+    """
+    if is_halted and not frames:
+        return "Cancelled before any frame was accepted."
+    if is_halted:
+        return f"Cancelled; {num_frames(len(frames))} accepted by then stay so, and Ctrl+Alt+Z takes it back."
+    if not frames:
+        return "Nothing to accept: no mask here, or it is yours already."
+    left = len(span) - len(frames)
+    rest = f"; {num_frames(left)} had no mask, or {'was' if left == 1 else 'were'} yours already" if left else ""
+    what = f"Frame {frames[0]}" if len(span) == 1 else num_frames(len(frames))
+    return f"{what} accepted{rest}."
+
+
 def num_frames(count: int) -> str:
     """Count frames.
 

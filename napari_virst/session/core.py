@@ -165,6 +165,7 @@ class SessionCore:
         self._tracks: list[Track] = []
         self._history = History()
         self._halt = threading.Event()
+        self._was_announced = False
         self._closed = False
 
     # -- tracks --------------------------------------------------------------------------------------------------
@@ -214,9 +215,23 @@ class SessionCore:
         """Whether the last lengthy change, e.g. splitting into instances, was cancelled before its end."""
         return self._halt.is_set()
 
+    def announced(self, change: Callable[[], T]) -> Callable[[], T]:
+        """Return a lengthy change to be made in another thread; :meth:`cancel` counts from now on, begun or not."""
+        self._halt.clear()
+
+        def made() -> T:
+            self._was_announced = True
+            try:
+                return change()
+            finally:
+                self._was_announced = False
+
+        return made
+
     def _until_halted(self, frames: Iterable[T]) -> Iterator[T]:
         """Go through the frames of a lengthy change, until it is cancelled, perhaps from another thread."""
-        self._halt.clear()
+        if not self._was_announced:
+            self._halt.clear()
         for frame in frames:
             if self._halt.is_set():
                 return

@@ -38,7 +38,8 @@ class InstancingSession(RunningSession):
             for frame, (labels, known) in enumerate(self._until_halted(split)):
                 rename(frame, labels)
                 lineage = known
-            track.lineage = lineage
+            if lineage.parents or not self.was_halted:
+                track.lineage = lineage
         return lineage
 
     def merge_instances(self, track: Track, into: int, other: int, from_frame: int = 0) -> None:

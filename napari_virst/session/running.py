@@ -349,18 +349,19 @@ class RunningSession(SessionCore):
         except ProjectError as error:
             self.failed.emit(str(error))
 
-    def _learn(self, track: Track) -> None:
-        """Learn from the corrections of a track while nothing runs, if it learns and there are new ones."""
+    def _learn(self, track: Track) -> bool:
+        """Learn from the corrections of a track while nothing runs, if it learns and there are new ones; tell it."""
         lesson = track.lesson()
         if lesson is not None:
             self._runs.learn(track.track_id, lesson)
+        return lesson is not None
 
-    def _on_learned(self, track_id: str, learned: Learned) -> None:
+    def _on_learned(self, track_id: str, learned: Learned, identity: str) -> None:
         """Note what came of learning, for the next run, and tell it."""
         track = self._find(track_id)
         if self._closed or track is None:
             return
-        track.note_learned(learned)
+        track.note_learned(learned, identity)
         try:
             self._journal.write(
                 "learn",
@@ -376,6 +377,9 @@ class RunningSession(SessionCore):
         self.learned.emit(track_id, learned)
 
     def _on_awoke(self, track_id: str, awake: Awake) -> None:
+        track = self._find(track_id)
+        if track is not None:
+            track.note_model(awake.identity)
         if awake.unknown_words and (track_id, awake.model) not in self._told_unknown:
             self._told_unknown.add((track_id, awake.model))
             self.notice.emit(sentences.unknown_words(awake.unknown_words, awake.model))

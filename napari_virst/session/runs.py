@@ -49,7 +49,7 @@ class Runs:
     ended
         Signal(TrackRun): its ``outcome`` and ``error`` say how.
     learned
-        Signal(track_id, Learned).
+        Signal(track_id, Learned, identity): what came of learning, and the identity of the model.
     learning_failed
         Signal(message).
     """
@@ -58,7 +58,7 @@ class Runs:
     busy_changed = Signal(bool)
     awoke = Signal(str, Awake)
     ended = Signal(TrackRun)
-    learned = Signal(str, Learned)
+    learned = Signal(str, Learned, str)
     learning_failed = Signal(str)
 
     def __init__(
@@ -185,15 +185,15 @@ class Runs:
         work = lesson_work(lesson, self._frames, lambda: self._wake())
         self._learning = self._runner.submit(
             work,
-            lambda learned: self._on_learned(track_id, lesson, learned),
+            lambda outcome: self._on_learned(track_id, lesson, *outcome),
             lambda error: self._on_lesson_end(track_id, lesson, error),
         )
 
-    def _on_learned(self, track_id: str, lesson: Job, learned: Learned | None) -> None:
+    def _on_learned(self, track_id: str, lesson: Job, learned: Learned | None, identity: str) -> None:
         if self._lessons.get(track_id) is lesson:
             del self._lessons[track_id]
             if learned is not None:
-                self.learned.emit(track_id, learned)
+                self.learned.emit(track_id, learned, identity)
 
     def _on_lesson_end(self, track_id: str, lesson: Job, error: BaseException | None) -> None:
         if error is not None and self._lessons.get(track_id) is lesson:

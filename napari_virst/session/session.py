@@ -70,14 +70,15 @@ class AnnotationSession(InstancingSession):
         self._check_span(span)
         provenances = track.masks.provenances
         frames = tuple(t for t in span if Provenance.EMPTY < provenances[t] < Provenance.CORRECTED)
+        step, done = None, list[int]()
+        for frame in self._until_halted(frames):
+            step = step or self._history.begin("accept", track.track_id)
+            self._history.keep(step, track.masks, frame)
+            track.masks.commit(frame, Provenance.ACCEPTED)
+            self._history.note_after(step, track.masks, frame)
+            done.append(frame)
+        frames = tuple(done)
         if frames:
-            step, done = self._history.begin("accept", track.track_id), []
-            for frame in self._until_halted(frames):
-                self._history.keep(step, track.masks, frame)
-                track.masks.commit(frame, Provenance.ACCEPTED)
-                self._history.note_after(step, track.masks, frame)
-                done.append(frame)
-            frames = tuple(done)
             self._journal.write("accept", track.track_id, frames)
             self.save()
         return frames
@@ -144,7 +145,7 @@ class AnnotationSession(InstancingSession):
         self._journal.write("lock" if locked else "unlock", track.track_id, start=span.start, stop=span.stop)
         self.save()
 
-    def set_learning(self, track: Track, on: bool = True) -> None:
+    def set_learning(self, track: Track, on: bool = True) -> bool:
         """Have a track learn from its corrections, or no longer; off by default, and kept in the project.
 
         It learns while nothing runs, after every run that ends, from the second correction on that shows the object;
@@ -152,9 +153,14 @@ class AnnotationSession(InstancingSession):
         ``notice`` and used from the next run on; what does not help is dropped. The first time that it helps, as when
         it is switched off again, :meth:`repropagate` goes over the whole video, since any frame may come out anew.
         What was learned lives as long as the model; after reopening it is learned again.
+
+        Returns
+        -------
+        bool
+            Whether there is anything to learn now.
         """
         if track.learns == on:
-            return
+            return False
         track.learns = on
         self._journal.write("learning on" if on else "learning off", track.track_id)
         self.save()
@@ -163,7 +169,8 @@ class AnnotationSession(InstancingSession):
         elif not track.can_learn:
             self.notice.emit(sentences.too_few_to_learn())
         else:
-            self._learn(track)
+            return self._learn(track)
+        return False
 
     # -- anchors -------------------------------------------------------------------------------------------------
 

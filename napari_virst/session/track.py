@@ -86,6 +86,7 @@ class Track:
         self.learns = record.learns
         self._lesson_from: dict[int, int] = {}
         self._learned: tuple[str, dict[int, int]] = ("", {})
+        self._learned_by = ""
         self._run = record.run
 
     @property
@@ -167,9 +168,22 @@ class Track:
         anchors = tuple(Anchor(users[i], self.masks.mask(users[i])) for i in chosen.tolist())
         return Job(self.query, Span(0, self.num_frames), anchors, revision=self.revision, learn=True)
 
-    def note_learned(self, learned: Learned) -> None:
-        """Have the next run follow with what was learned from the last lesson, if it helped, else with nothing."""
+    def note_learned(self, learned: Learned, identity: str) -> None:
+        """Have the next run follow with what was learned from the last lesson, if it helped, else with nothing.
+
+        ``identity`` is that of the model that learned.
+        """
         self._learned = (learned.name if learned.helped else "", self._lesson_from)
+        self._learned_by = identity
+
+    def note_model(self, identity: str) -> None:
+        """Forget what was learned where it was by another model than the one that runs now: that knows nothing of it.
+
+        The run that has just begun is then without anything learned, and what is learned next is a first thing.
+        """
+        if self._learned_by not in ("", identity):
+            self._learned, self._learned_by = ("", {}), ""
+            self._run = replace(self._run, learned=False)
 
     def _corrections(self) -> dict[int, int]:
         """Return the checksum of every user anchor, by frame."""

@@ -27,6 +27,8 @@ class Awake:
     model: str
     device: str
     unknown_words: tuple[str, ...]
+    identity: str
+    """Differs where anything about the model does, be it only that it was loaded anew."""
 
 
 Event = Stage | Awake | FrameResult

@@ -6,8 +6,9 @@ import logging
 import threading
 from copy import copy
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from napari_virst.engine.protocol import BatchSegmenter, LearningSegmenter, run_together
 from napari_virst.session.track_run import Awake, Event, Stage, TrackRun
@@ -30,6 +31,9 @@ MAX_TOGETHER = 8
 """Jobs in a batch. Every query is grounded before the first frame is followed, and a device has to hold all of them."""
 
 _LOOK_INTERVAL_S = 0.02
+
+_counter = count(1)
+_numbers: WeakKeyDictionary[Segmenter, int] = WeakKeyDictionary()
 
 
 class Waiting:
@@ -88,7 +92,7 @@ def run_work(lead: TrackRun, waiting: Waiting, frames: Frames, wake: Callable[[]
         for run in batch:
             run.batch = batch
             words = segmenter.unknown_words(run.jobs[0].query.text)
-            yield run, Awake(segmenter.name, segmenter.device, words)
+            yield run, Awake(segmenter.name, segmenter.device, words, identity_of(segmenter))
             yield run, Stage(FOLLOWING)
         try:
             yield from _follow(batch, segmenter, frames, should_stop)
@@ -134,6 +138,11 @@ def _apart(
     yield from _follow(batch[:1], segmenter, frames, should_stop)
 
 
+def identity_of(segmenter: Segmenter) -> str:
+    """Return a text that no other segmenter has; what one has learned is lost with it."""
+    return f"{segmenter.name} on {segmenter.device}, number {_numbers.setdefault(segmenter, next(_counter))}"
+
+
 @dataclass
 class _Waking:
     """Carries a model, or an error, out of the thread that wakes it."""
@@ -170,11 +179,14 @@ def _awake(wake: Callable[[], Segmenter], stop: ShouldStop) -> Segmenter | None:
 
 def lesson_work(
     lesson: Job, frames: Frames, wake: Callable[[], Segmenter]
-) -> Callable[[ShouldStop], Iterator[Learned | None]]:
-    """Return what a runner has to do to learn; it yields what came of it once, or nothing when told to stop."""
+) -> Callable[[ShouldStop], Iterator[tuple[Learned | None, str]]]:
+    """Return what a runner has to do to learn.
+
+    It yields what came of it, and the identity of the model, once; nothing when told to stop.
+    """
     frames = copy(frames)  # what is seen may be changed meanwhile, as nothing runs; see gui.frames.LayerFrames
 
-    def outcome(should_stop: ShouldStop) -> Iterator[Learned | None]:
+    def outcome(should_stop: ShouldStop) -> Iterator[tuple[Learned | None, str]]:
         segmenter = _awake(wake, should_stop)
         if segmenter is None:
             return
@@ -182,6 +194,6 @@ def lesson_work(
         if isinstance(segmenter, LearningSegmenter):
             learned = segmenter.learn(frames, lesson, should_stop)
         if learned is not None or not should_stop():
-            yield learned
+            yield learned, identity_of(segmenter)
 
     return outcome
