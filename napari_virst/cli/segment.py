@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import time
@@ -16,10 +17,11 @@ from napari_virst.cli.report import note, progress_bar
 from napari_virst.cli.spool import MaskSpool
 from napari_virst.engine.cropping import CroppedFrames, Region
 from napari_virst.engine.protocol import LearningSegmenter, run_together
-from napari_virst.errors import InputError, MaskError, QueryError
+from napari_virst.errors import InputError, MaskError, QueryError, VideoError
 from napari_virst.io.masks import read_mask, write_label_stack
 from napari_virst.records import Anchor, Job, Query, Span
 from napari_virst.session import sentences
+from napari_virst.session.working import MAX_TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from napari_virst.engine.protocol import Frames, Segmenter
     from napari_virst.records import FrameResult
+
+logger = logging.getLogger(__name__)
 
 ABSENT = "absent"
 
@@ -88,10 +92,20 @@ class Summary:
     tracks: tuple[TrackSummary, ...] = field(default_factory=tuple)
 
     def write(self, folder: Path) -> None:
-        """Write ``summary.json``."""
-        (folder / "summary.json").write_text(
-            json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        """Write ``summary.json``.
+
+        Raises
+        ------
+        InputError
+            When it cannot be written.
+        """
+        text = json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        try:
+            (folder / "summary.json").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"The output folder must have room for summary.json; got {error.strerror} for {folder}; make room."
+            ) from error
 
 
 def read_anchors(
@@ -159,6 +173,10 @@ class Followed:
     job: Job
     spool: MaskSpool
     presence: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    """Of its batch."""
+    error: Exception | None = None
+    """What ended it early."""
 
     def put(self, result: FrameResult, region: Region | None) -> None:
         """Keep one result."""
@@ -180,7 +198,7 @@ def follow(
     for one in followed:
         for anchor in one.job.anchors:
             one.spool.put(anchor.frame, anchor.mask)
-    seen = CroppedFrames(frames, region) if region is not None else frames
+    seen, start_s = CroppedFrames(frames, region) if region is not None else frames, time.monotonic()
     asked = [region.crop_job(one.job) if region is not None else one.job for one in followed]
     with progress_bar(title, sum(len(job.span) for job in asked)) as update:
         try:
@@ -192,6 +210,27 @@ def follow(
                 update(sum(len(one.spool) for one in followed))
         except KeyboardInterrupt:
             raise Interrupted from None
+        finally:
+            for one in followed:
+                one.seconds = time.monotonic() - start_s
+
+
+def _follow_or_note(
+    segmenter: Segmenter, frames: Frames, followed: Sequence[Followed], region: Region | None = None
+) -> None:
+    """Run jobs as one batch, and where that fails each alone; what ends one early is noted in it."""
+    try:
+        follow(segmenter, frames, followed, _title([one.job.query for one in followed]), region)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if len(followed) == 1 or isinstance(error, VideoError):  # a frame that cannot be read fails them all
+            for one in followed:
+                one.error = error
+            return
+        logger.warning("Queries failed together and are tried alone", exc_info=True)
+        for one in followed:
+            _follow_or_note(segmenter, frames, [one], region)
 
 
 def _learn(segmenter: Segmenter, frames: Frames, job: Job) -> None:
@@ -212,19 +251,20 @@ def segment(
     excluded_anchors: frozenset[int] = frozenset(),
     learn: bool = False,
 ) -> Summary:
-    """Follow every query through the whole video, all of them as one batch.
+    """Follow every query through the whole video, in batches of a few.
 
-    Writes one label stack each, and ``summary.json``; the time it says of a query is that of the batch.
+    Writes one label stack each, and ``summary.json``; the time it says of a query is that of its batch. Where a query
+    fails the others go on, and what is finished of all is written before the first error is raised again.
     """
     shape = frames.shape[:3]
     if region is not None:
         region.check(shape[1:])
     segmenter = wake()
-    out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     unknown = [segmenter.unknown_words(query.text) if query.text else () for query in queries]
     for word in dict.fromkeys(word for words in unknown for word in words):
         note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
-    interrupted, start_s = False, time.monotonic()
+    interrupted = False
     with ExitStack() as stack:
         followed = [
             Followed(
@@ -234,32 +274,42 @@ def segment(
             for query in queries
         ]
         try:
-            follow(segmenter, frames, followed, _title(queries), region)
+            for start in range(0, len(followed), MAX_TOGETHER):
+                _follow_or_note(segmenter, frames, followed[start : start + MAX_TOGETHER], region)
         except Interrupted:
             interrupted = True
-        seconds, taken = time.monotonic() - start_s, set[str]()
-        tracks = [
-            _write(one, out, taken, words, seconds, interrupted) for one, words in zip(followed, unknown, strict=True)
-        ]
-    summary = Summary(video_name, shape, segmenter.name, segmenter.device, interrupted, tracks=tuple(tracks))
+        taken = set[str]()
+        tracks = [_write(one, out, taken, words, interrupted) for one, words in zip(followed, unknown, strict=True)]
+    errors = [(one.job.query.name, one.error) for one in followed if one.error is not None]
+    notes = tuple(f"“{name}”: {error}" for name, error in errors)
+    summary = Summary(video_name, shape, segmenter.name, segmenter.device, interrupted, notes, tuple(tracks))
     summary.write(out)
+    for _, error in errors:
+        raise error
     return summary
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"-o must be a folder that can be made; got {error.strerror} for {out}; choose another."
+        ) from error
 
 
 def _title(queries: list[Query]) -> str:
     return queries[0].name if len(queries) == 1 else f"{len(queries)} queries"
 
 
-def _write(
-    one: Followed, out: Path, taken: set[str], unknown: tuple[str, ...], seconds: float, interrupted: bool
-) -> TrackSummary:
+def _write(one: Followed, out: Path, taken: set[str], unknown: tuple[str, ...], interrupted: bool) -> TrackSummary:
     """Write the label stack of a query; what is unfinished is empty there."""
     query, spool = one.job.query, one.spool
     name = file_name(query, taken)
     write_label_stack(out / name, spool.label_frames(), spool.shape)
-    if interrupted:
+    if interrupted or one.error is not None:
         note(f"Stopped; {len(spool)} of {spool.shape[0]} frames of “{query.name}” are in {out / name}.")
-    return _summarise(query, name, spool, one.job.anchors, list(one.presence.values()), unknown, seconds)
+    return _summarise(query, name, spool, one.job.anchors, list(one.presence.values()), unknown, one.seconds)
 
 
 def _summarise(

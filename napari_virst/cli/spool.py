@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import zlib
 from typing import TYPE_CHECKING
@@ -29,11 +30,22 @@ class MaskSpool:
         (T, H, W).
     folder
         Where there is room; the system's place for such files by default.
+
+    Raises
+    ------
+    InputError
+        When no file can be made there.
     """
 
     def __init__(self, shape: tuple[int, int, int], folder: Path | None = None) -> None:
         self.shape = shape
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this does
+        try:
+            # Without a buffer: what did not fit on a full disk would come again when the file is read or closed.
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as this does
+        except OSError as error:
+            raise InputError(
+                f"The output folder must let files be made; got {error.strerror} for {folder}; choose another folder."
+            ) from error
         self._places: dict[int, tuple[int, int]] = {}
         self._areas: dict[int, int] = {}
 
@@ -47,7 +59,8 @@ class MaskSpool:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -65,12 +78,18 @@ class MaskSpool:
         """
         packed = zlib.compress(np.packbits(mask).tobytes(), level=1)
         try:
-            self._places[frame] = self._file.seek(0, 2), self._file.write(packed)
+            self._places[frame] = self._file.seek(0, 2), self._write(packed)
         except OSError as error:
             raise InputError(
                 f"The output folder must have room for masks; got {error.strerror}; make room, or choose another disk."
             ) from error
         self._areas[frame] = int(np.count_nonzero(mask))
+
+    def _write(self, packed: bytes) -> int:
+        left = memoryview(packed)
+        while left:
+            left = left[self._file.write(left) :]
+        return len(packed)
 
     def get(self, frame: int) -> NDArray[np.bool_]:
         """Return the mask (H, W) bool of a frame; empty where there is none."""

@@ -57,7 +57,7 @@ class VirstDock(VirstWidget):
         timer.timeout.connect(partial(warming.warm_up, wake_model))
         timer.start(warming.DELAY_MS)
         self.closed.connect(self.presenter.close)
-        self.destroyed.connect(self.presenter.close)
+        self.destroyed.connect(lambda _dock: self.presenter.close())
 
 
 def make_widget(viewer: ViewerModel, sessions: Sessions | None = None) -> VirstDock:

@@ -142,6 +142,7 @@ class Presenter(QObject):
         """Stop what runs, and learning beside; finished frames stay."""
         for desk in self._desks.all:
             desk.session.cancel()
+        self._showing.tell_anew()
 
     @guarded
     def repropagate(self, layer: Labels) -> None:

@@ -112,8 +112,11 @@ class Reviewing:
             self._on_accepted(span, desk.session.accept_frames(track, span))
             return
         accept = partial(desk.session.accept_frames, track, span)
-        done = lambda frames: self._on_accepted(span, frames, is_halted=desk.session.was_halted)  # noqa: E731
-        desk.do_in_background(f"accepting {span}", accept, done)
+        desk.do_in_background(
+            f"accepting {span}",
+            accept,
+            lambda frames: self._on_accepted(span, frames, is_halted=desk.session.was_halted),
+        )
 
     def _on_accepted(self, span: Span, frames: tuple[int, ...], *, is_halted: bool = False) -> None:
         self._say(sentences.accepted(span, frames, is_halted=is_halted))

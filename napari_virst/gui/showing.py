@@ -138,9 +138,10 @@ class Showing(QObject):
         self._telling.ask()
 
     def tell_anew(self) -> None:
-        """Show anew what is known of the track."""
+        """Show anew what is known of the track, and what is being done."""
         self._telling.ask()
         self._drawing.ask()
+        self._working.ask()
 
     def show_images(self) -> None:
         """List the images of the viewer."""
@@ -164,7 +165,7 @@ class Showing(QObject):
             return
         is_busy = desk is not None and desk.session.busy
         now = None if desk is None else desk.last_progress
-        self._dock.set_busy(is_busy)
+        self._dock.set_busy(is_busy, can_cancel=is_busy or (desk is not None and desk.session.learning))
         if now is None:
             self._dock.show_progress("")
         elif is_busy:

@@ -128,9 +128,9 @@ class VirstWidget(QWidget):
         self.track_list.setVisible(bool(rows))
         self._update_buttons()
 
-    def set_busy(self, is_busy: bool, *, can_cancel: bool = True) -> None:
-        """Show whether a job is running, and whether it can be stopped."""
-        self.cancel_button.setEnabled(is_busy and can_cancel)
+    def set_busy(self, is_busy: bool, *, can_cancel: bool | None = None) -> None:
+        """Show whether a job is running, and whether it, or what is done beside, can be stopped; by default a job."""
+        self.cancel_button.setEnabled(is_busy if can_cancel is None else can_cancel)
         self.progress_bar.setVisible(is_busy)
         self.progress_label.setVisible(is_busy or bool(self.progress_label.text()))
 

@@ -149,6 +149,11 @@ class RunningSession(SessionCore):
         """Whether any run is at work or waits."""
         return self._runs.busy
 
+    @property
+    def learning(self) -> bool:
+        """Whether anything is learned from corrections, or will be when nothing runs."""
+        return self._runs.learning
+
     def repropagate(self, track: Track, focus_frame: int | None = None) -> Job | None:
         """Compute what corrections since the last run can change, and what that run left unfinished.
 

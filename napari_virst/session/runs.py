@@ -83,6 +83,11 @@ class Runs:
         return bool(self._active)
 
     @property
+    def learning(self) -> bool:
+        """Whether there is anything to learn, now or when no run is left."""
+        return bool(self._lessons)
+
+    @property
     def active(self) -> tuple[TrackRun, ...]:
         """Every run that is at work or waits, in the order of their start."""
         return tuple(self._active)

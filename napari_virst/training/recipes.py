@@ -155,26 +155,18 @@ _CLIPS = (
     *("motion", "motion", "speed", "change", "change", "division", "event", "event", "relation", "time", "time"),
     *("reasoning", "colour", "shape", "size", "rank", "position", "plural", "absent", "absent"),
 )
+# Looks that are asked about only where they are absent teach that a colour in the query means "not here": without the
+# colours below, 13 of 16 clips asked for a colour and shape that they show were answered so.
 _TIMES = (
-    *("motion", "motion", "motion", "speed", "speed", "change", "change", "change", "division", "division"),
-    *("event", "event", "event", "event", "time", "time", "time", "time", "reasoning", "reasoning"),
-    *("relation", "relation", "rank", "rank", "shape", "position", "plural", "size"),
-    *("absent", "absent", "absent", "absent", "absent"),
+    *("motion", "motion", "speed", "change", "change", "division", "division", "event", "event", "event"),
+    *("time", "time", "time", "reasoning", "relation", "relation", "rank", "rank", "shape", "shape"),
+    *("position", "position", "plural", "size", "size", "colour", "colour"),
+    *("colour_shape", "colour_shape", "colour_shape", "brightness", "absent", "absent", "absent"),
 )
 _LAST_STILLS = (
-    *("colour", "colour_shape", "shape", "shape", "shape", "size", "rank", "rank", "rank", "position", "position"),
-    *(
-        "brightness",
-        "relation",
-        "relation",
-        "relation",
-        "reasoning",
-        "reasoning",
-        "plural",
-        "absent",
-        "absent",
-        "absent",
-    ),
+    *("colour", "colour", "colour_shape", "colour_shape", "colour_shape", "shape", "shape", "shape", "size", "size"),
+    *("rank", "rank", "position", "position", "brightness", "relation", "relation", "reasoning", "plural"),
+    *("absent", "absent"),
 )
 
 

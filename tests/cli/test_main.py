@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from napari_virst.cli import main
 from napari_virst.errors import CheckpointError, MaskError, QueryError, SegmentationError, VideoError
+from napari_virst.session.working import MAX_TOGETHER
 
 runner = CliRunner()
 NUM_FRAMES, HEIGHT, WIDTH = 6, 40, 56
@@ -107,6 +108,71 @@ def test_several_queries_are_one_batch_and_come_out_as_alone(stack, tiny_model_f
         segment(stack, text, "-o", tmp_path / "alone", model=tiny_model_folder)
         ours, alone = (tifffile.imread(tmp_path / folder / track["labels"]) for folder in ("together", "alone"))
         np.testing.assert_array_equal(ours, alone)
+
+
+def fails_for(text, at_frame, whole):
+    """What a predictor is to do so that the query ``text`` fails, in a batch and alone."""
+
+    def run_many(self, frames, jobs, should_stop):
+        for index, result in whole(self, frames, jobs, should_stop):
+            if jobs[index].query.text == text and result.frame >= at_frame:
+                raise SegmentationError("The model must fit; the device is too small.")
+            yield index, result
+
+    return run_many
+
+
+def test_query_that_fails_does_not_take_the_others_with_it(stack, tiny_model_folder, tmp_path, monkeypatch):
+    from napari_virst.engine.predictor import Predictor
+
+    failing, whole = fails_for("the star", 2, Predictor.run_many), Predictor.run
+
+    def run(self, frames, job, should_stop):
+        for result in whole(self, frames, job, should_stop):
+            if job.query.text == "the star" and result.frame >= 2:
+                raise SegmentationError("The model must fit; the device is too small.")
+            yield result
+
+    monkeypatch.setattr(Predictor, "run_many", failing)
+    monkeypatch.setattr(Predictor, "run", run)
+    out = tmp_path / "out"
+    result = segment(stack, "the circle", "-q", "the star", "-q", "the square", "-o", out, model=tiny_model_folder)
+    assert isinstance(result.exception, SegmentationError)
+    summary = json.loads((out / "summary.json").read_text())
+    done = {track["query"]: track["num_frames_done"] for track in summary["tracks"]}
+    assert done["the circle"] == done["the square"] == NUM_FRAMES
+    assert done["the star"] < NUM_FRAMES
+    assert summary["notes"] == ["“the star”: The model must fit; the device is too small."]
+    assert all(tifffile.imread(out / track["labels"]).shape[0] == NUM_FRAMES for track in summary["tracks"])
+
+
+def test_frame_that_cannot_be_read_keeps_those_before_it_and_is_not_tried_again(
+    stack, tiny_model_folder, tmp_path, monkeypatch
+):
+    from napari_virst.engine.predictor import Predictor
+    from napari_virst.records import FrameResult, Provenance
+
+    tried = []
+
+    def unreadable(self, frames, jobs, should_stop):
+        tried.append(len(jobs))
+        for index, _ in enumerate(jobs):
+            yield index, FrameResult(0, np.ones(frames.shape[1:3], bool), 1.0, 1.0, Provenance.PROPAGATED)
+        raise VideoError("Frame 1 must be readable.")
+
+    monkeypatch.setattr(Predictor, "run_many", unreadable)
+    result = segment(stack, "a", "-q", "b", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert isinstance(result.exception, VideoError)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [track["num_frames_done"] for track in summary["tracks"]] == [1, 1]
+    assert tried == [2]
+
+
+def test_many_queries_are_several_batches(stack, tiny_model_folder, tmp_path, calls):
+    more = [word for number in range(MAX_TOGETHER + 1) for word in ("--query", f"circle {number}")]
+    result = segment(stack, "the circle", *more, "-o", tmp_path / "out", model=tiny_model_folder)
+    assert result.exit_code == 0, result.output
+    assert calls == [MAX_TOGETHER, 2]
 
 
 def test_ctrl_c_keeps_the_finished_frames_of_every_query(stack, tiny_model_folder, tmp_path, monkeypatch):

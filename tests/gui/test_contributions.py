@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,25 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 def test_dock_opens_before_torch_wakes() -> None:
     answer = subprocess.run([sys.executable, "-c", OPEN_DOCK], capture_output=True, text=True, check=True)
     assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
+def test_dock_opens_under_every_binding_that_is_installed(binding: str) -> None:
+    if find_spec(binding) is None:
+        pytest.skip(f"{binding} is not installed")
+    environment = {**os.environ, "QT_API": binding.lower()}
+    subprocess.run([sys.executable, "-c", OPEN_DOCK], env=environment, capture_output=True, text=True, check=True)
+
+
+def test_warming_up_begins_a_while_after_the_dock_has_opened(
+    make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    woken: list[object] = []
+    monkeypatch.setattr(contributions.warming, "warm_up", woken.append)
+    monkeypatch.setattr(contributions.warming, "DELAY_MS", 1)
+    make_bench()
+    assert woken == []
+    qtbot.waitUntil(lambda: woken == [None])
 
 
 def test_everything_in_the_manifest_can_be_imported() -> None:

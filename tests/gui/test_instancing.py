@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Tracks
 
 from napari_virst.errors import InputError
-from napari_virst.records import Provenance
+from napari_virst.records import Provenance, Span
 
 
 @pytest.fixture
@@ -192,6 +192,31 @@ def test_lengthy_change_can_be_cancelled_and_says_so(two: Any) -> None:
     on_end(None)
     assert two.message.startswith("Cancelled; what was done by then stays")
     assert [int(layer.data[frame].max()) for frame in (0, 3, 4, 11)] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("wish", ["split", "accept", "show tracks"])
+def test_lengthy_change_that_waits_its_turn_can_be_cancelled(two: Any, wish: str) -> None:
+    layer, later = two.viewer.layers[-1], Later()
+    desk, track = two.presenter._desk, two.presenter._desk.session.tracks[0]
+    two.dock.instances_menu.split_requested.emit(False)
+    lineage, before, num_layers = track.lineage, np.array(layer.data), len(two.viewer.layers)
+    desk._in_background = later
+    if wish == "accept":
+        two.dock.timeline._select(Span(0, 12))
+        two.presenter.accept(layer)
+    else:
+        menu = two.dock.instances_menu
+        (menu.split_requested if wish == "split" else menu.show_tracks_requested).emit(*([True] * (wish == "split")))
+    two.dock.cancel_requested.emit()
+    later.do()(None)
+    assert two.message.startswith("Cancelled")
+    np.testing.assert_array_equal(np.array(layer.data), before)
+    assert track.lineage is lineage
+    assert track.masks.owned_frames == ()
+    assert len(two.viewer.layers) == num_layers
+    two.dock.instances_menu.split_requested.emit(False)
+    later.do()(None)
+    assert two.message.startswith("2 instances found"), "the next change is not cancelled"
 
 
 def test_undoing_cannot_be_cancelled(two: Any) -> None:

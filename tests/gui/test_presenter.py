@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
 from napari.components import ViewerModel
 
 from napari_virst.gui.layers import METADATA_KEY
+from napari_virst.gui.main_thread import MainThread, WindowRunner
 from napari_virst.records import Learned, Provenance
 
 if TYPE_CHECKING:
@@ -132,6 +134,52 @@ def test_learning_is_switched_on_by_hand_and_used_by_the_next_run(bench: Any) ->
     assert bench.dock.plan_label.text().startswith("→ frames 0–11")
     bench.presenter.repropagate(layer)
     assert [job.adapter for job in bench.segmenter.jobs] == ["", "", "it"]
+
+
+def test_learning_is_announced_only_where_there_is_something_to_learn(bench: Any) -> None:
+    bench.segmenter.__class__ = Pupil
+    layer, box = bench.ask(), bench.dock.learn_box
+    for frame in (2, 8):
+        stroke(layer, frame)
+    box.click()
+    assert "background" in bench.message
+    bench.dock.show_message("")
+    box.click()
+    box.click()
+    assert bench.message == ""
+
+
+class NeverDone(DiscSegmenter):
+    def learn(self, frames: Any, job: Any, should_stop: Any) -> None:
+        while not should_stop():
+            self.begun.set()
+
+
+def test_escape_and_the_button_end_learning_too(make_bench: Callable[..., Any], qtbot: Any) -> None:
+    main, runners = MainThread(), []
+
+    def make_runner(_dispatch: Any, at_end: Any) -> WindowRunner:
+        runners.append(WindowRunner(main.dispatch, at_end))
+        return runners[-1]
+
+    bench = make_bench(make_runner=make_runner)
+    bench.segmenter.__class__ = NeverDone
+    bench.segmenter.begun = threading.Event()
+    bench.add_video()
+    layer, session = bench.ask(), bench.presenter._desk.session
+    qtbot.waitUntil(lambda: not session.busy)
+    for frame in (2, 8):
+        stroke(layer, frame)
+    bench.dock.learn_box.click()
+    assert bench.segmenter.begun.wait(20)
+    qtbot.waitUntil(bench.dock.cancel_button.isEnabled)
+    bench.dock.cancel_button.click()
+    assert not session.learning
+    qtbot.waitUntil(lambda: not runners[0].busy)
+    qtbot.waitUntil(lambda: not bench.dock.cancel_button.isEnabled())
+    bench.presenter.close()
+    for runner in runners:
+        runner.wait_closed()
 
 
 def test_learning_box_shows_the_query_that_is_chosen(bench: Any) -> None:

@@ -98,6 +98,23 @@ def test_selected_frames_are_accepted_but_not_those_of_the_person(bench: Any) ->
     assert bench.dock.selected_frames is None
 
 
+def test_acceptance_that_is_cancelled_says_so_and_not_that_the_rest_was_settled(bench: Any) -> None:
+    layer, session = bench.ask(), session_of(bench)
+    commit = track_of(bench).masks.commit
+
+    def cancel_after_three(frame: int, *how: Any) -> None:
+        commit(frame, *how)
+        if frame == 2:
+            bench.dock.cancel_requested.emit()
+
+    track_of(bench).masks.commit = cancel_after_three
+    select(bench, 0, 12)
+    bench.presenter.accept(layer)
+    assert session.was_halted
+    assert track_of(bench).masks.owned_frames == (0, 1, 2)
+    assert bench.message == "Cancelled; 3 frames accepted by then stay so, and Ctrl+Alt+Z takes it back."
+
+
 def test_locked_frame_is_left_alone_by_runs_and_unlocks_again(bench: Any) -> None:
     layer = bench.ask()
     bench.go_to(6)

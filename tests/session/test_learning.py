@@ -144,6 +144,14 @@ def test_switching_off_computes_the_whole_video_without_it(study: Study) -> None
     assert study.session.repropagate(track) is None
 
 
+def test_switching_on_tells_whether_there_is_anything_to_learn(study: Study) -> None:
+    track = corrected(study, 2, 8)
+    assert study.session.set_learning(track)
+    assert not study.session.set_learning(track)
+    assert not study.session.set_learning(track, on=False)
+    assert not study.session.set_learning(track), "the corrections are those it has learned from"
+
+
 def test_switching_off_before_anything_was_used_leaves_nothing_to_run(study: Study) -> None:
     track = corrected(study, 2, 8)
     study.session.set_learning(track)
@@ -157,6 +165,33 @@ def test_with_one_correction_it_says_when_learning_begins(study: Study) -> None:
     assert learning_notices(study) == ["Learning begins with the second corrected frame that shows the object."]
     assert study.segmenter.lessons == []
     assert study.session.repropagate(track) is None
+
+
+class Particular(Pupil):
+    """Knows only what it has learned itself."""
+
+    def run(self, frames, job, should_stop):
+        self.known = [job.adapter in [" ".join(str(a.frame) for a in lesson.anchors) for lesson in self.lessons]]
+        yield from super().run(frames, job, should_stop)
+
+
+@pytest.mark.parametrize("change", ["loaded anew", "another device"])
+def test_another_model_learns_anew_from_the_same_corrections(study: Study, change: str) -> None:
+    track = corrected(study, 2, 8)
+    study.session.set_learning(track)
+    study.session.repropagate(track)
+    other = Particular(study.video)
+    other.lessons = []
+    other.device = "cuda:0" if change == "another device" else other.device
+    study.session._runs._wake = lambda: other
+    study.session.run(track)
+    assert other.known == [False]
+    assert [len(lesson.anchors) for lesson in other.lessons] == [2]
+    job = study.session.repropagate(track)
+    assert job is not None
+    assert (job.adapter, job.span) == ("2 8", Span(0, T))
+    assert other.known == [True]
+    assert track.spans_to_run() == ()
 
 
 def test_same_corrections_are_learned_from_once(study: Study) -> None:
@@ -279,6 +314,7 @@ def slow(tmp_path: Path, owner: OwnerThread) -> Iterator[Study]:
 def test_learning_is_not_being_busy(slow: Study) -> None:
     assert not slow.session.busy
     assert slow.heard.busy[-1] is False
+    assert slow.session.learning
 
 
 @pytest.mark.parametrize("wish", ["query", "correction"])
