@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,17 +46,20 @@ class VirstDock(VirstWidget):
     ) -> None:
         super().__init__(parent)
         self._main_thread = MainThread(self)
-        wake_model = None
+        self._wake_model: Callable[[], None] | None = None
         if sessions is None:
             sessions = own = WindowSessions(self._main_thread.dispatch, _load_segmenter)
-            wake_model = own.wake_model
+            self._wake_model = own.wake_model
         self.presenter = Presenter(napari_viewer, self, sessions)
-        timer = QTimer(self)  # ends with the dock, as PyQt6's singleShot would not
+        timer = QTimer(self)
         timer.setSingleShot(True)
-        timer.timeout.connect(partial(warming.warm_up, wake_model))
+        timer.timeout.connect(self._warm_up)  # a partial instead crashed PyQt6 6.11 once docks had come and gone
         timer.start(warming.DELAY_MS)
         self.closed.connect(self.presenter.close)
         self.destroyed.connect(lambda _dock: self.presenter.close())
+
+    def _warm_up(self) -> None:
+        warming.warm_up(self._wake_model)
 
 
 def make_widget(viewer: ViewerModel, sessions: Sessions | None = None) -> VirstDock:
