@@ -156,7 +156,7 @@ _CLIPS = (
     *("reasoning", "colour", "shape", "size", "rank", "position", "plural", "absent", "absent"),
 )
 # Looks that are asked about only where they are absent teach that a colour in the query means "not here": without the
-# colours below, 13 of 16 clips asked for a colour and shape that they show were answered so.
+# colours below, 14 of 16 clips asked for a colour and shape that they show were answered so.
 _TIMES = (
     *("motion", "motion", "speed", "change", "change", "division", "division", "event", "event", "event"),
     *("time", "time", "time", "reasoning", "relation", "relation", "rank", "rank", "shape", "shape"),
