@@ -45,8 +45,7 @@ def picture_language(
     segmenter = learner.model.segmenter
     features = segmenter.encode(lesson.pixels_BT3SS.flatten(0, 1))
     maps = features.coarse_BCHW.unflatten(0, (-1, num_frames))
-    has_clips = num_frames % learner.model.config.video_config.num_frames_per_clip == 0
-    heard = listen(learner.model, learner.processor, lesson, maps, tuple(range(num_frames)), show_video=has_clips)
+    heard = listen(learner.model, learner.processor, lesson, maps, tuple(range(num_frames)), show_video=num_frames > 1)
     decoded = segmenter.decode_prompted(features[heard.rows_Y(num_frames, range(num_frames))], heard.prompts_YNC)
     found_XTSS = _to_size(decoded.low_res_B1hw, size).unflatten(0, (-1, num_frames))
     frames = scenes.frames[scenes.scene_of]

@@ -200,8 +200,8 @@ def compact_cpu() -> Recipe:
         places,
         num_steps=2100,
         mix={"watch": 0.06, "still": 0.22, "ground": 0.42, "follow": 0.3},
-        num_frames={"watch": 4, "ground": 4, "follow": 4},
-        batch_size={"watch": 32, "still": 12, "ground": 6, "follow": 8},
+        num_frames={"watch": 8, "ground": 8, "follow": 4},
+        batch_size={"watch": 16, "still": 12, "ground": 6, "follow": 8},
         num_segmentation_frames=4,
         kinds=_CLIPS,
         name="clips",
@@ -279,8 +279,8 @@ def finetune() -> Recipe:
     phase = Phase(
         num_steps=400,
         mix={"ground": 0.3, "propagate": 0.2, "follow": 0.4, "follow_scene": 0.1},
-        num_frames={"ground": 4, "propagate": 4, "follow": 4, "follow_scene": 4},
-        batch_size={"ground": 8, "propagate": 4, "follow": 6, "follow_scene": 4},
+        num_frames={"ground": 8, "propagate": 4, "follow": 4, "follow_scene": 4},
+        batch_size={"ground": 6, "propagate": 4, "follow": 6, "follow_scene": 4},
         name="finetune",
     )
     return Recipe(

@@ -7,7 +7,7 @@ a side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +33,8 @@ class SeenClips:
     """Tokens of every clip before merging: rows b·n + i are clip i of scene b. Empty where nothing was shown."""
     shares_BVQ: Tensor
     """Share of each visual token that the mask of its scene's query number Q covers. Empty where nothing was shown."""
+    owners_BTSS: Tensor
+    """Which object each pixel of the frames that were shown belongs to; the frames fill whole clips."""
 
     @property
     def is_video(self) -> bool:
@@ -41,10 +43,10 @@ class SeenClips:
 
     def topics_loss(self, auxiliary: Auxiliary, lesson: AskedLesson) -> Tensor:
         """Read facts off the unmerged tokens."""
-        batch, num_frames = lesson.owners_BTSS.shape[:2]
+        batch, num_frames = self.owners_BTSS.shape[:2]
         num_tokens = self.tokens_cNC.shape[0] * self.tokens_cNC.shape[1]
         grid = round((num_tokens / (batch * num_frames)) ** 0.5)
-        owners = owner_cells(lesson.owners_BTSS.flatten(0, 1), grid).unflatten(0, (batch, num_frames))
+        owners = owner_cells(self.owners_BTSS.flatten(0, 1), grid).unflatten(0, (batch, num_frames))
         classes = classes_of(owners, lesson.facts_BOK)
         loss: Tensor = auxiliary.video_topics(self.tokens_cNC.flatten(0, 1), classes.flatten(0, 3))
         return loss
@@ -57,12 +59,13 @@ class SeenClips:
 def see_nothing(model: VirstModel, lesson: AskedLesson) -> SeenClips:
     """Return one blank visual token per clip."""
     nothing = lesson.pixels_BT3SS.new_zeros(len(lesson.pixels_BT3SS), 1, model.config.text_config.hidden_size)
-    return SeenClips(nothing, nothing[:0], nothing[:0])
+    return SeenClips(nothing, nothing[:0], nothing[:0], lesson.owners_BTSS)
 
 
 def see_clips(model: VirstModel, lesson: AskedLesson) -> SeenClips:
-    """Encode clips as ``model.encode_clips`` does."""
+    """Encode clips as ``model.encode_clips`` does; the last frame is repeated until it fills a clip."""
     config = model.config.video_config
+    lesson = _whole_clips(lesson, config.num_frames_per_clip)
     batch = len(lesson.pixels_BT3SS)
     frames = lesson.pixels_BT3SS.flatten(0, 1)
     if frames.shape[-1] != config.image_size:
@@ -77,6 +80,22 @@ def see_clips(model: VirstModel, lesson: AskedLesson) -> SeenClips:
         visual_cVD.reshape(batch, -1, visual_cVD.shape[-1]),
         tokens_cNC,
         merged[..., -num_riders:].detach().reshape(batch, -1, num_riders),
+        lesson.owners_BTSS,
+    )
+
+
+def _whole_clips(lesson: AskedLesson, num_frames_per_clip: int) -> AskedLesson:
+    """Repeat the last frame as at inference, where a short video has fewer frames than a clip."""
+    num_frames = lesson.pixels_BT3SS.shape[1]
+    num_filled = -(-num_frames // num_frames_per_clip) * num_frames_per_clip
+    if num_filled == num_frames:
+        return lesson
+    shown = [min(t, num_frames - 1) for t in range(num_filled)]
+    return replace(
+        lesson,
+        pixels_BT3SS=lesson.pixels_BT3SS[:, shown],
+        owners_BTSS=lesson.owners_BTSS[:, shown],
+        masks_XTSS=lesson.masks_XTSS[:, shown],
     )
 
 

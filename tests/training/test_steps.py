@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fixtures.learners import SIZE, build_tiny, draw_asked
@@ -122,6 +124,22 @@ def test_visual_tokens_are_those_of_inference_and_shares_sum_to_the_masks(tiny):
     torch.testing.assert_close((shares_XV * sizes_XV).sum(1), expected_X, atol=1e-4, rtol=1e-4)
     assert float(shares_XV.min()) >= 0
     assert float(shares_XV.max()) <= 1 + 1e-6
+
+
+def test_the_last_frame_of_a_lesson_shorter_than_a_clip_is_repeated(tiny):
+    model, processor = tiny
+    lesson = draw_asked(processor, num_scenes=2, num_queries=2)
+    short = replace(
+        lesson,
+        pixels_BT3SS=lesson.pixels_BT3SS[:, :3],
+        owners_BTSS=lesson.owners_BTSS[:, :3],
+        masks_XTSS=lesson.masks_XTSS[:, :3],
+    )
+    with torch.no_grad():
+        seen = see_clips(model, short)
+        filled = model.encode_clips(short.pixels_BT3SS[:, [0, 1, 2, 2]])
+    torch.testing.assert_close(seen.visual_BVD, filled)
+    torch.testing.assert_close(seen.owners_BTSS[:, 3], lesson.owners_BTSS[:, 2])
 
 
 def test_queries_are_numbered_within_their_scene():
