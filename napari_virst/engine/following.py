@@ -14,7 +14,7 @@ import torch
 
 from napari_virst.engine.grounding import GroundedFrame, decode_prompts
 from napari_virst.model.memory import ObjectMemory, group_alike, join_views, split_entry
-from napari_virst.model.windows import Window, paste
+from napari_virst.model.windows import Window, cut_at, paste
 from napari_virst.records import Anchor, AnchorKind, FrameResult, Provenance
 
 if TYPE_CHECKING:
@@ -230,7 +230,8 @@ class Follower:
         answers = []
         for row, thing in enumerate(things):
             thing.pointer = None if pointers is None else pointers[row]
-            mask = paste(decoded.low_res_B1hw[row, 0], thing.window, height, width)
+            threshold = cut_at(ious[row]) if self._settings.follow_with_windows else 0.0
+            mask = paste(decoded.low_res_B1hw[row, 0], thing.window, height, width, threshold)
             answers.append(
                 FrameResult(
                     frame,

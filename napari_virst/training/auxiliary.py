@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_virst.training.scene_lessons import ATOMS, STILL_TOPICS, TOPICS
+from napari_virst.training.scene_lessons import ATOMS, HAPPENINGS, STILL_TOPICS, TOPICS
 
 _FREQUENCIES = (1, 2, 4)
 
@@ -87,21 +87,25 @@ class TopicReader(nn.Module):
         self.read = nn.Linear(num_channels, sum(TOPICS[topic] for topic in topics))
 
     def forward(self, cells_PC: Tensor, classes_PK: Tensor) -> Tensor:
-        """Return the mean cross-entropy over topics; ``classes_PK`` in the order of ``TOPICS``, -1 is left out."""
+        """Return the mean cross-entropy over the topics that happen, plus that over all others.
+
+        ``classes_PK`` are in the order of ``TOPICS``; -1 is left out.
+        """
         shown_P = (classes_PK >= 0).any(1)
         if not bool(shown_P.any()):
             return cells_PC.sum() * 0
         logits = self.read(cells_PC[shown_P]).split([TOPICS[topic] for topic in self.topics], dim=1)
         columns = [list(TOPICS).index(topic) for topic in self.topics]
-        return torch.stack(
-            [
-                F.cross_entropy(part, classes_PK[shown_P, column], _weights(topic, part), ignore_index=-1)
-                for topic, part, column in zip(self.topics, logits, columns, strict=True)
-            ]
-        ).mean()
+        losses: dict[bool, list[Tensor]] = {False: [], True: []}
+        for topic, part, column in zip(self.topics, logits, columns, strict=True):
+            classes_P = classes_PK[shown_P, column]
+            if bool((classes_P >= 0).any()):
+                loss = F.cross_entropy(part, classes_P, _weights(topic, part), ignore_index=-1)
+                losses[topic in HAPPENINGS].append(loss)
+        return torch.stack([torch.stack(group).mean() for group in losses.values() if group]).sum()
 
 
-_USUAL = ("change", "presence")
+_USUAL = ("change", "presence", *HAPPENINGS)
 """Topics whose class 0 says that nothing happens, as with most objects; at its true share it is the easy answer."""
 _USUAL_WEIGHT = 0.3
 

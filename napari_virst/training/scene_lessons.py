@@ -35,7 +35,16 @@ _SAID = (*FACTS, *SUPERLATIVES, *NOUNS)
 ATOMS = (*_SAID, *RELATIONS, "plural", *(f"other {atom}" for atom in _SAID))
 """What a sentence can say, of its object and of the object that this is compared with."""
 
-TOPICS = {"colour": 11, "shape": 8, "size": 5, "level": 4, "course": 7, "speed": 3, "change": 6, "presence": 4}
+HAPPENINGS = (
+    *("move:straight", "move:curve", "move:turn", "move:stop", "move:start"),
+    *("event:return", "event:leave", "event:vanish", "event:enter", "event:appear"),
+)
+"""Keys of ``FACTS`` that are topics of their own: class 1 where they are true of an object, else 0."""
+
+TOPICS = {
+    **{"colour": 11, "shape": 8, "size": 5, "level": 4, "course": 7, "speed": 3, "change": 6, "presence": 4},
+    **dict.fromkeys(HAPPENINGS, 2),
+}
 """What is told of every object, and into how many classes; -1 where it cannot be said."""
 
 STILL_TOPICS = ("colour", "shape", "size", "level")
@@ -207,6 +216,7 @@ def _facts_of(item: SceneObject) -> list[int]:
         0 if motion.length <= STILL_LENGTH else 1 + int(motion.length >= FAST_LENGTH),
         _change(item),
         _presence(item),
+        *(-1 if (truth := is_fact(item, fact)) is None else int(truth) for fact in HAPPENINGS),
     ]
 
 

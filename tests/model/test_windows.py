@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_virst.model.windows import Window, WindowRule, cut, mask_tensor, paste
+from napari_virst.model.windows import Window, WindowRule, cut, cut_at, mask_tensor, paste
 
 
 def square(height: int, width: int, y: int, x: int, side: int) -> np.ndarray:
@@ -35,6 +35,23 @@ def test_a_mask_survives_the_way_through_a_window(window):
     union = np.count_nonzero(back | (mask & inside))
     assert np.count_nonzero(back & mask) >= 0.9 * union
     assert not (back & ~inside).any()
+
+
+@given(st.lists(st.floats(0.05, 0.95), min_size=3, max_size=40))
+def test_no_other_cut_has_a_higher_expected_iou(probabilities):
+    falling = np.sort(probabilities)[::-1]
+    inside = np.cumsum(falling)
+    expected = inside / (np.arange(1, len(falling) + 1) + falling.sum() - inside)
+    kept = falling[np.log(falling / (1 - falling)) > cut_at(float(expected.max()))]
+    ours = kept.sum() / (len(kept) + falling.sum() - kept.sum())
+    assert ours == pytest.approx(expected.max(), abs=1e-6)
+
+
+def test_an_unsure_mask_is_cut_lower_and_a_sure_one_where_it_always_was():
+    logits = torch.full((4, 4), -0.5)
+    assert not paste(logits, Window.whole(8, 8), 8, 8, cut_at(1.0)).any()
+    assert paste(logits, Window.whole(8, 8), 8, 8, cut_at(0.5)).all()
+    assert cut_at(0.0) == cut_at(0.01) > -4.0
 
 
 @given(st.integers(-90, 90), st.integers(-90, 90), st.integers(32, 120))
