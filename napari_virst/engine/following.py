@@ -14,7 +14,7 @@ import torch
 
 from napari_virst.engine.grounding import GroundedFrame, decode_prompts
 from napari_virst.model.memory import ObjectMemory, group_alike, join_views, split_entry
-from napari_virst.model.windows import Window, cut_at, paste
+from napari_virst.model.windows import Window, cut_at, expected_step, paste
 from napari_virst.records import Anchor, AnchorKind, FrameResult, Provenance
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class FollowedObject:
     def __init__(self, job: Job, memory: ObjectMemory, window: Window, passing: frozenset[int]) -> None:
         self.job, self.memory, self.window, self.passing = job, memory, window, passing
         self.masks: dict[int, NDArray[np.bool_]] = {}
+        self.centres: dict[int, tuple[float, float]] = {}
+        """Where anchors that condition say the object is: frame to (y, x) in pixels."""
+        self.heading: Direction = 1
         self.passed: dict[int, MemoryEntry] = {}
         self.agreements: dict[int, float] = {}
         self.demoted: dict[int, NDArray[np.bool_]] = {}
@@ -110,7 +113,8 @@ class Follower:
         """Put the user anchors into memory; False when told to stop before the last."""
         anchors = thing.job.anchors
         seen = [anchor for anchor in anchors if not anchor.is_absent]
-        thing.masks = {anchor.frame: anchor.mask for anchor in anchors}
+        for anchor in anchors:
+            self._hold(thing, anchor.frame, anchor.mask)
         for anchor in anchors:
             if should_stop():
                 return False
@@ -132,7 +136,7 @@ class Follower:
         """Put what language said of a frame into memory."""
         entry = self._entries.grounded(grounded, lambda: self._remember_grounded(grounded))
         thing.memory.add_anchor(grounded.frame, entry)
-        thing.masks[grounded.frame] = grounded.mask
+        self._hold(thing, grounded.frame, grounded.mask)
 
     @torch.inference_mode()
     def agreement(self, thing: FollowedObject, grounded: GroundedFrame) -> float:
@@ -182,7 +186,7 @@ class Follower:
         """
         thing.memory.forget_tracked()
         first = leg.frames[0]
-        thing.window = self._first_window(thing, first)
+        thing.window, thing.heading = self._first_window(thing, first), leg.direction
         known_mask, anchors = thing.job.known_mask, thing.memory.anchor_frames
         if known_mask is None or self._settings.is_reference or first - leg.direction in anchors:
             return
@@ -194,12 +198,14 @@ class Follower:
             if mask is not None:
                 thing.window = self._window_of(mask) or thing.window
                 thing.memory.add_tracked(frame, self._remember_given(frame, mask, thing.window, keep=False))
+                self._go_along(thing, frame)
 
     def pass_anchor(self, thing: FollowedObject, frame: int) -> None:
         """Take the window from an anchor on the way, and remember one that does not condition."""
         if frame in thing.passed:
             thing.memory.add_tracked(frame, thing.passed[frame])
         thing.window = self._window_of(thing.masks[frame], thing.window) or thing.window
+        self._go_along(thing, frame)
 
     @torch.inference_mode()
     def step(self, frame: int, direction: Direction, things: Sequence[FollowedObject]) -> list[FrameResult]:
@@ -247,14 +253,27 @@ class Follower:
             if self._settings.follow_with_windows:
                 rule, window = self._options.window_rule, thing.window
                 thing.window = rule.around(mask, window) or rule.grown(window, (height, width))
+                self._go_along(thing, frame)
         return answers
+
+    def _hold(self, thing: FollowedObject, frame: int, mask: NDArray[np.bool_]) -> None:
+        thing.masks[frame] = mask
+        around = self._options.window_rule.around(mask) if self._settings.follow_with_windows else None
+        if around is not None and frame not in thing.passing:
+            thing.centres[frame] = around.centre
+
+    @staticmethod
+    def _go_along(thing: FollowedObject, frame: int) -> None:
+        """Move the window to where the object is expected on the next frame."""
+        thing.window = thing.window.moved(*expected_step(thing.centres, frame, frame + thing.heading))
 
     def _first_window(self, thing: FollowedObject, first: int) -> Window:
         known = [frame for frame, mask in thing.masks.items() if mask.any()]
         if not known:
             return self._video.whole
         nearest = min(known, key=lambda f: abs(f - first))
-        return self._window_of(thing.masks[nearest]) or self._video.whole
+        window = self._window_of(thing.masks[nearest])
+        return window.moved(*expected_step(thing.centres, nearest, first)) if window else self._video.whole
 
     def _window_of(self, mask: NDArray[np.bool_], previous: Window | None = None) -> Window | None:
         if not self._settings.follow_with_windows:

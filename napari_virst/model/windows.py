@@ -9,7 +9,7 @@ Shape legend: B frames, C channels, H W size of the video frame, S side of the m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -41,6 +43,10 @@ class Window:
     def centre(self) -> tuple[float, float]:
         """(y, x) of the middle."""
         return self.y0 + self.height / 2, self.x0 + self.width / 2
+
+    def moved(self, down: float, right: float) -> Window:
+        """Return this window elsewhere; distances in pixels, rounded."""
+        return replace(self, y0=self.y0 + round(down), x0=self.x0 + round(right))
 
     def trim(self, image_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Window]:
         """Return the part of an image (H, W, C) under the window, and the window in that part's pixels.
@@ -94,6 +100,30 @@ class WindowRule:
     def _square(self, y: float, x: float, side: float, shape: tuple[int, ...]) -> Window:
         whole = int(np.clip(side, self.min_side, self.max_side_ratio * max(shape)))
         return Window(round(y - whole / 2), round(x - whole / 2), whole, whole)
+
+
+def expected_step(centres: Mapping[int, tuple[float, float]], frame: int, to_frame: int) -> tuple[float, float]:
+    """Return how far (down, right) an object goes between two frames, if it moves evenly between known places.
+
+    What moves by its own size from frame to frame leaves a window of 1.7 times its box. A correction says where it
+    went: between two of them the window goes along. Simulated corrections of four such nuclei to a J&F of 0.9: 5 with
+    it, 11 without. A step guessed from the followed masks alone made following worse (mean J of procedural clips
+    0.932 without, 0.924 with it).
+
+    Parameters
+    ----------
+    centres
+        Frame to (y, x), in pixels, of where the object is known to be.
+    frame, to_frame
+        From where to where; (0, 0) unless a known frame lies on either side of both.
+    """
+    first = max((known for known in centres if known <= min(frame, to_frame)), default=None)
+    last = min((known for known in centres if known >= max(frame, to_frame)), default=None)
+    if first is None or last is None or first == last:
+        return 0.0, 0.0
+    share = (to_frame - frame) / (last - first)
+    (y0, x0), (y1, x1) = centres[first], centres[last]
+    return (y1 - y0) * share, (x1 - x0) * share
 
 
 def _percentiles(counts: NDArray[np.int_], levels: tuple[float, float] = (0.01, 0.99)) -> list[float]:

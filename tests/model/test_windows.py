@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_virst.model.windows import Window, WindowRule, cut, cut_at, mask_tensor, paste
+from napari_virst.model.windows import Window, WindowRule, cut, cut_at, expected_step, mask_tensor, paste
 
 
 def square(height: int, width: int, y: int, x: int, side: int) -> np.ndarray:
@@ -117,3 +119,35 @@ def test_trimming_first_gives_the_same_pixels(y0, x0, side):
     overlaps = y0 < 60 and x0 < 80 and y0 + side > 0 and x0 + side > 0
     if overlaps:
         torch.testing.assert_close(cut(as_tensor(part), moved, 16, 127.0), cut(as_tensor(image), window, 16, 127.0))
+
+
+places = st.dictionaries(
+    st.integers(0, 60), st.tuples(st.floats(-500, 500), st.floats(-500, 500)), min_size=2, max_size=6
+)
+
+
+@given(places)
+def test_steps_between_known_places_add_up_to_the_way_between_them(centres):
+    known = sorted(centres)
+    for first, last in pairwise(known):
+        steps = [expected_step(centres, frame, frame + 1) for frame in range(first, last)]
+        way = np.subtract(centres[last], centres[first])
+        np.testing.assert_allclose(np.sum(steps, axis=0), way, atol=1e-6)
+
+
+@given(places, st.integers(-5, 65), st.integers(-5, 65))
+def test_a_step_back_undoes_the_step_there(centres, frame, other):
+    there, back = expected_step(centres, frame, other), expected_step(centres, other, frame)
+    np.testing.assert_allclose(there, np.negative(back), atol=1e-9)
+
+
+@given(places, st.integers(1, 9))
+def test_nothing_is_expected_beyond_the_known_places(centres, distance):
+    before, after = min(centres) - distance, max(centres)
+    assert expected_step(centres, before, before + 1) == (0.0, 0.0)
+    assert expected_step(centres, after, after + distance) == (0.0, 0.0)
+    assert expected_step({}, 0, 1) == (0.0, 0.0)
+
+
+def test_a_window_moves_by_whole_pixels():
+    assert Window(3, 4, 32, 40).moved(1.6, -2.4) == Window(5, 2, 32, 40)
