@@ -125,25 +125,25 @@ def _ask(session: AnnotationSession, query: str, num_frames: int) -> Track:
 
 
 def _watched(session: AnnotationSession, update: Callable[[int], None], act: Callable[[], Track]) -> Track:
-    def show(progress: Progress) -> None:
+    def show_progress(progress: Progress) -> None:
         update(progress.num_done)
 
-    session.progress.connect(show)
+    session.progress.connect(show_progress)
     try:
         return act()
     finally:
-        session.progress.disconnect(show)
+        session.progress.disconnect(show_progress)
 
 
 def _correct(session: AnnotationSession, track: Track, frame: int, truth: NDArray[np.bool_]) -> Span:
     span = session.give_mask(track, frame, truth[frame])
     with progress_bar(f"correcting frame {frame}", len(span)) as update:
 
-        def again() -> Track:
+        def follow_again() -> Track:
             session.repropagate(track, focus_frame=frame)
             return track
 
-        _watched(session, update, again)
+        _watched(session, update, follow_again)
     return span
 
 

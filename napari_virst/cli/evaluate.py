@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from napari_virst.cli.options import DeviceOption, JsonOption, ModelOption  # noqa: TC001 - typer reads annotations
 from napari_virst.cli.report import STDOUT, note, print_json, progress_bar
 from napari_virst.errors import InputError
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="evaluate", help="Measure a model on benchmarks, procedural scenes or annotated clips.", no_args_is_help=True
 )
-
-ModelOption = Annotated[str, typer.Option("--model", help='"compact" (bundled) or a model folder.')]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 CLIP_COLUMNS = ("first mask given", "by language", "copying", "optical flow")
 
@@ -192,7 +189,7 @@ def _print_scenes(summary: Mapping[str, Any]) -> None:
     }
     _print_table("scenes", ("kind", "J&F", "J", "F", "scenes"), cells)
     absent = summary["absent"]
-    STDOUT.print(f"Not there, answered so:    {_cell(absent['answered_not_here'])} of {absent['num_absent']}")
+    STDOUT.print(f"Not there, answered so:    {_cell(absent['answered_not_here']) or 'none'} of {absent['num_absent']}")
     STDOUT.print(f"There, answered not there: {_cell(absent['false_not_here'])} of {absent['num_present']}")
 
 
@@ -302,7 +299,7 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Mapping[str, list[s
 
     table = Table(title=title)
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for name, cells in rows.items():
         table.add_row(escape(name), *cells)
     STDOUT.print(table)

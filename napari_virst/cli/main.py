@@ -16,6 +16,29 @@ import typer
 from rich.markup import escape
 
 from napari_virst.cli import evaluate
+from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations as it runs
+    AxesOption,
+    ChannelOption,
+    CorrectOption,
+    DeviceOption,
+    DtypeOption,
+    ExcludeAnchorOption,
+    FramesSampledOption,
+    InitialFusionOption,
+    JsonOption,
+    LabelOption,
+    LearnOption,
+    ModelOption,
+    OffloadOption,
+    OutOption,
+    PresetOption,
+    QuantizeOption,
+    QueryArgument,
+    QueryOption,
+    RegionOption,
+    VideoArgument,
+    ZOption,
+)
 from napari_virst.cli.report import STDERR, print_json
 from napari_virst.errors import CheckpointError, DeviceError, InputError, VirstError
 
@@ -33,23 +56,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate.app)
-
-ModelOption = Annotated[str, typer.Option("--model", help='"compact" (bundled) or a model folder.')]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-PresetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--preset", help='"default", or "reference" to run as the published code does; else as the model says.'
-    ),
-]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="bf16, fp16 or fp32; auto: as stored on a GPU, else fp32.")]
-QuantizeOption = Annotated[
-    str | None, typer.Option("--quantize", help="8bit or 4bit language model, where the whole does not fit on the GPU.")
-]
-OffloadOption = Annotated[
-    bool, typer.Option("--offload", help="Keep in main memory what does not fit on the GPU; slower.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def exit_status(error: VirstError) -> int:
@@ -85,6 +91,7 @@ def wake(
 
     @cache
     def load() -> Predictor:
+        """Import torch, and load the model; the cache makes it once."""
         from napari_virst.engine.predictor import PredictorOptions, load_segmenter
 
         options = PredictorOptions(
@@ -100,101 +107,47 @@ def wake(
 
 @app.command()
 def segment(
-    video: Annotated[str, typer.Argument(help="Movie, TIFF, OME-Zarr, image, or folder of images.")],
-    query: Annotated[str | None, typer.Argument(help='What to follow, e.g. "the red circle".')] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for label stacks and the summary.")] = Path(
-        "virst-out"
-    ),
-    more_queries: Annotated[
-        list[str] | None, typer.Option("-q", "--query", help="One more query; all run as one batch.")
-    ] = None,
-    correct: Annotated[
-        list[str] | None, typer.Option("--correct", help="FRAME=MASK: a mask you vouch for, or FRAME=absent.")
-    ] = None,
-    label: Annotated[int | None, typer.Option(help="Which value of the mask files is the object.")] = None,
-    region: Annotated[str | None, typer.Option(help="y0,x0,y1,x1: look only here.")] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes of the file, e.g. TCYX, where they cannot be told.")] = None,
-    channel: Annotated[int | None, typer.Option(help="Channel to look at.")] = None,
-    z: Annotated[str | None, typer.Option(help="Z plane number, max or mean.")] = None,
+    video: VideoArgument,
+    query: QueryArgument = None,
+    out: OutOption = Path("virst-out"),
+    more_queries: QueryOption = None,
+    correct: CorrectOption = None,
+    label: LabelOption = None,
+    region: RegionOption = None,
+    axes: AxesOption = None,
+    channel: ChannelOption = None,
+    z: ZOption = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     preset: PresetOption = None,
-    frames_sampled: Annotated[
-        str | None,
-        typer.Option(
-            "--frames-sampled",
-            help="The very frames to ask about, e.g. 0,4,8,12, or all/of them for ST-Fusion, or a JSON file of both.",
-        ),
-    ] = None,
-    initial_fusion: Annotated[
-        bool | None, typer.Option("--initial-fusion/--no-initial-fusion", help="The first fusion; else as preset.")
-    ] = None,
-    exclude_anchor: Annotated[
-        list[int] | None, typer.Option("--exclude-anchor", help="Frame whose mask by language is not to be trusted.")
-    ] = None,
-    learn: Annotated[
-        bool, typer.Option("--learn", help="Learn from two or more corrections first; dropped if it does not help.")
-    ] = False,
+    frames_sampled: FramesSampledOption = None,
+    initial_fusion: InitialFusionOption = None,
+    exclude_anchor: ExcludeAnchorOption = None,
+    learn: LearnOption = False,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     offload: OffloadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Follow a query, or a mask, through a video."""
-    from napari_virst.cli import segment as work
-    from napari_virst.cli.report import note, print_json
-    from napari_virst.cli.sampling import read_frame_sample
-    from napari_virst.engine.cropping import Region
-    from napari_virst.io.video import open_video
+    from napari_virst.cli.segment import run_segment
+    from napari_virst.cli.segment_request import SegmentRequest
+    from napari_virst.cli.segment_summary import show
 
-    work.check_output(out)
-    texts = [text for text in [query, *(more_queries or [])] if text is not None]
-    corrections = [work.CorrectionArgument.parse(text) for text in correct or []]
-    area = Region.parse(region) if region is not None else None
-    queries = work.plan_queries(texts, bool(corrections))
-    plane = int(z) if z is not None and z.isdigit() else z
-    with open_video(video, axes=axes, channel=channel, z=plane) as opened, opened.reader() as frames:  # type: ignore[arg-type]
-        for remark in opened.notes:
-            note(remark)
-        anchors = work.read_anchors(corrections, opened.shape, label)
-        sample = read_frame_sample(frames_sampled, opened.num_frames) if frames_sampled is not None else None
-        excluded = work.check_excluded(exclude_anchor or [], opened.num_frames)
-        segmenter = wake(model, device, preset, dtype, quantize, offload, sample, initial_fusion)
-        summary = work.segment(
-            frames,
-            queries,
-            anchors,
-            segmenter,
-            out,
-            video_name=opened.name,
-            region=area,
-            excluded_anchors=excluded,
-            learn=learn,
-        )
+    queries = tuple(text for text in [query, *(more_queries or [])] if text is not None)
+    corrections, excluded = tuple(correct or ()), tuple(exclude_anchor or ())
+    summary = run_segment(
+        SegmentRequest(
+            video, queries, out, corrections, label, region, axes, channel, z, frames_sampled, excluded, learn
+        ),
+        lambda sample: wake(model, device, preset, dtype, quantize, offload, sample, initial_fusion),
+    )
     if as_json:
         print_json({"out": str(out), **asdict(summary)})
     else:
-        _print_summary(summary, out)
+        show(summary, out)
     if summary.interrupted:
         raise typer.Exit(130)
-
-
-def _print_summary(summary: object, out: Path) -> None:
-    from rich.table import Table
-
-    from napari_virst.cli.report import STDOUT
-    from napari_virst.cli.segment import Summary
-
-    assert isinstance(summary, Summary)
-    table = Table(title=f"{summary.video}: {summary.shape[0]} frames of {summary.shape[2]}×{summary.shape[1]}")
-    for column in ("query", "found on", "frames", "presence", "frames/s", "labels"):
-        table.add_column(column)
-    for track in summary.tracks:
-        found = "not in this video" if track.not_in_video else f"{track.num_frames_with_object} of {track.num_frames}"
-        where = "" if track.first_frame is None else f"{track.first_frame}–{track.last_frame}"
-        presence = "" if track.mean_presence is None else f"{track.mean_presence:.2f}"
-        table.add_row(track.query, found, where, presence, f"{track.frames_per_s:.1f}", str(out / track.labels))
-    STDOUT.print(table)
 
 
 @app.command()
@@ -222,7 +175,7 @@ def demo(
 
 @app.command()
 def explain(
-    video: Annotated[str, typer.Argument(help="Movie, TIFF, OME-Zarr, image, or folder of images.")],
+    video: VideoArgument,
     question: Annotated[str, typer.Argument(help='A question, e.g. "What is the dog doing?".')],
     model: ModelOption = "compact",
     device: DeviceOption = "auto",

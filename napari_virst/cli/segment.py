@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_virst.cli.report import note, progress_bar
+from napari_virst.cli.sampling import read_frame_sample
+from napari_virst.cli.segment_request import (
+    CorrectionArgument,
+    SegmentRequest,
+    check_excluded,
+    check_output,
+    plan_queries,
+    read_anchors,
+)
+from napari_virst.cli.segment_summary import Summary, TrackSummary, summarise
 from napari_virst.cli.spool import MaskSpool
 from napari_virst.engine.cropping import CroppedFrames, Region
 from napari_virst.engine.protocol import LearningSegmenter, run_together
-from napari_virst.errors import InputError, MaskError, QueryError, VideoError
-from napari_virst.io.masks import read_mask, write_label_stack
-from napari_virst.records import Anchor, Job, Query, Span
+from napari_virst.errors import InputError, VideoError
+from napari_virst.io.masks import write_label_stack
+from napari_virst.io.video import open_video
+from napari_virst.records import Job, Span
 from napari_virst.session import sentences
 from napari_virst.session.working import MAX_TOGETHER
 
@@ -27,129 +34,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_virst.engine.protocol import Frames, Segmenter
-    from napari_virst.records import FrameResult
+    from napari_virst.model.processing import FrameSample
+    from napari_virst.records import Anchor, FrameResult, Query
 
 logger = logging.getLogger(__name__)
 
-ABSENT = "absent"
 
+def run_segment(request: SegmentRequest, wake: Callable[[FrameSample | None], Callable[[], Segmenter]]) -> Summary:
+    """Check what was typed, open the video, and follow every query through it.
 
-@dataclass(frozen=True)
-class CorrectionArgument:
-    """``FRAME=MASK`` as typed; MASK is a file, or "absent"."""
-
-    frame: int
-    mask: str
-
-    @classmethod
-    def parse(cls, text: str) -> CorrectionArgument:
-        """Read ``FRAME=MASK``.
-
-        Raises
-        ------
-        MaskError
-            When it has another form.
-        """
-        match = re.fullmatch(r"\s*(\d+)\s*=\s*(.+)", text)
-        if match is None:
-            raise MaskError(f'--correct must be FRAME=MASK, e.g. 0=first.png or 12=absent; got "{text}".')
-        return cls(int(match[1]), match[2].strip())
-
-
-@dataclass(frozen=True)
-class TrackSummary:
-    """What became of one query."""
-
-    query: str
-    labels: str
-    """File name of the label stack."""
-    num_frames: int
-    num_frames_done: int
-    num_frames_with_object: int
-    first_frame: int | None
-    last_frame: int | None
-    corrected_frames: tuple[int, ...]
-    mean_presence: float | None
-    not_in_video: bool
-    unknown_words: tuple[str, ...]
-    seconds: float
-    frames_per_s: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What became of one video."""
-
-    video: str
-    shape: tuple[int, int, int]
-    model: str
-    device: str
-    interrupted: bool = False
-    notes: tuple[str, ...] = ()
-    tracks: tuple[TrackSummary, ...] = field(default_factory=tuple)
-
-    def write(self, folder: Path) -> None:
-        """Write ``summary.json``.
-
-        Raises
-        ------
-        InputError
-            When it cannot be written.
-        """
-        text = json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
-        try:
-            (folder / "summary.json").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"The output folder must have room for summary.json; got {error.strerror} for {folder}; make room."
-            ) from error
-
-
-def read_anchors(
-    corrections: list[CorrectionArgument], shape: tuple[int, int, int], label: int | None
-) -> tuple[Anchor, ...]:
-    """Read the masks of ``--correct`` as user anchors, one per frame, in order.
+    Parameters
+    ----------
+    request
+        What was typed.
+    wake
+        Takes the frames that grounding shall look at, None for its own choice; returns what loads the model.
 
     Raises
     ------
-    MaskError
-        When a frame is outside the video or given twice, or a mask does not fit.
+    InputError
+        Or a child of it, when something typed cannot be used.
     """
-    num_frames, height, width = shape
-    anchors: dict[int, Anchor] = {}
-    for correction in corrections:
-        if correction.frame >= num_frames or correction.frame in anchors:
-            problem = "given twice" if correction.frame in anchors else f"beyond the last frame, {num_frames - 1}"
-            raise MaskError(f"--correct must name each frame once; frame {correction.frame} is {problem}.")
-        if correction.mask == ABSENT:
-            mask = np.zeros((height, width), np.bool_)
-        else:
-            mask = read_mask(correction.mask, (height, width), label=label)
-            if not mask.any():
-                raise MaskError(
-                    f'The mask "{correction.mask}" must show the object; it is empty; '
-                    f'say "{correction.frame}={ABSENT}" where the object cannot be seen.'
-                )
-        anchors[correction.frame] = Anchor(correction.frame, mask)
-    return tuple(anchors[frame] for frame in sorted(anchors))
-
-
-def plan_queries(texts: list[str], has_anchors: bool) -> list[Query]:
-    """Turn what was typed into queries; a mask alone is followed under the name "object".
-
-    Raises
-    ------
-    QueryError
-        When there is nothing to follow, or masks come with several queries.
-    """
-    if has_anchors and len(texts) > 1:
-        raise QueryError(f"--correct must come with one query; got {len(texts)}; run them one after the other.")
-    if not texts and not has_anchors:
-        raise QueryError('Give a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png; got neither.')
-    return [Query(text) for text in texts] or [Query("", name="object")]
+    check_output(request.out)
+    corrections = [CorrectionArgument.parse(text) for text in request.corrections]
+    region = Region.parse(request.region) if request.region is not None else None
+    queries = plan_queries(request.queries, bool(corrections))
+    opened = open_video(request.video, axes=request.axes, channel=request.channel, z=request.plane)
+    with opened, opened.reader() as frames:
+        for remark in opened.notes:
+            note(remark)
+        anchors = read_anchors(corrections, opened.shape, request.label)
+        sampled = request.frames_sampled
+        sample = read_frame_sample(sampled, opened.num_frames) if sampled is not None else None
+        excluded = check_excluded(request.excluded_anchors, opened.num_frames)
+        return segment(
+            frames,
+            queries,
+            anchors,
+            wake(sample),
+            request.out,
+            video_name=opened.name,
+            region=region,
+            excluded_anchors=excluded,
+            learn=request.learn,
+        )
 
 
 def file_name(query: Query, taken: set[str]) -> str:
@@ -309,57 +241,4 @@ def _write(one: Followed, out: Path, taken: set[str], unknown: tuple[str, ...], 
     write_label_stack(out / name, spool.label_frames(), spool.shape)
     if interrupted or one.error is not None:
         note(f"Stopped; {len(spool)} of {spool.shape[0]} frames of “{query.name}” are in {out / name}.")
-    return _summarise(query, name, spool, one.job.anchors, list(one.presence.values()), unknown, one.seconds)
-
-
-def _summarise(
-    query: Query,
-    name: str,
-    spool: MaskSpool,
-    anchors: tuple[Anchor, ...],
-    presence: list[float],
-    unknown: tuple[str, ...],
-    seconds: float,
-) -> TrackSummary:
-    shown = sorted(frame for frame, area in spool.areas_px.items() if area)
-    mean_presence = float(np.mean(presence)) if presence else math.nan
-    return TrackSummary(
-        query=query.name,
-        labels=name,
-        num_frames=spool.shape[0],
-        num_frames_done=len(spool),
-        num_frames_with_object=len(shown),
-        first_frame=shown[0] if shown else None,
-        last_frame=shown[-1] if shown else None,
-        corrected_frames=tuple(anchor.frame for anchor in anchors),
-        mean_presence=None if math.isnan(mean_presence) else round(mean_presence, 4),
-        not_in_video=not shown and len(spool) == spool.shape[0],
-        unknown_words=unknown,
-        seconds=round(seconds, 3),
-        frames_per_s=round(len(presence) / seconds, 2) if seconds else 0.0,
-    )
-
-
-def check_excluded(frames: list[int], num_frames: int) -> frozenset[int]:
-    """Return the frames of ``--exclude-anchor``.
-
-    Raises
-    ------
-    InputError
-        When one is outside the video.
-    """
-    if outside := [frame for frame in frames if not 0 <= frame < num_frames]:
-        raise InputError(f"--exclude-anchor must name frames from 0 to {num_frames - 1}; got {outside[0]}; correct it.")
-    return frozenset(frames)
-
-
-def check_output(out: Path) -> None:
-    """Refuse an output folder that is a file.
-
-    Raises
-    ------
-    InputError
-        When ``out`` exists and is no folder.
-    """
-    if out.exists() and not out.is_dir():
-        raise InputError(f'-o must be a folder; "{out}" is a file; choose another name.')
+    return summarise(query, name, spool, one.job.anchors, list(one.presence.values()), unknown, one.seconds)

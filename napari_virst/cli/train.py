@@ -86,6 +86,7 @@ def stopped_by_ctrl_c(is_wanted: bool = True) -> Iterator[Callable[[], bool]]:
     previous = signal.getsignal(signal.SIGINT)
 
     def press(*_: object) -> None:
+        """Note the first Ctrl+C, and leave the next one to whoever had it before."""
         is_pressed.set()
         signal.signal(signal.SIGINT, previous)
 

@@ -123,7 +123,8 @@ class VideoEncoder:
             When told to stop.
         """
 
-        def compute() -> tuple[Tensor]:
+        def encode() -> tuple[Tensor]:
+            """Encode the sample clip by clip, where the cache does not hold it."""
             clips, length = [], self._model.config.video_config.num_frames_per_clip
             for start in range(0, len(sample), length):
                 if should_stop():
@@ -132,7 +133,7 @@ class VideoEncoder:
                 clips.append(self._model.encode_clips(torch.stack(clip, 1)))
             return (torch.cat(clips, 1),)
 
-        return self._cache.fetch(self._tokens_key(sample), compute, exact=self._settings.is_reference)[0]
+        return self._cache.fetch(self._tokens_key(sample), encode, exact=self._settings.is_reference)[0]
 
     def _tokens_key(self, sample: Sequence[int]) -> CacheKey:
         frames = hashlib.blake2b(repr(tuple(sample)).encode(), digest_size=8).hexdigest()

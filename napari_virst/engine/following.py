@@ -121,10 +121,11 @@ class Follower:
             nearest = min(seen, key=lambda a: abs(a.frame - anchor.frame), default=None)
             window = (self._window_of(nearest.mask) if nearest is not None else None) or self._video.whole
 
-            def make(anchor: Anchor = anchor, window: Window = window) -> MemoryEntry:
+            def remember(anchor: Anchor = anchor, window: Window = window) -> MemoryEntry:
+                """Encode the mask as a memory, where none is kept of it."""
                 return self._remember_given(anchor.frame, anchor.mask, window, keep=True)
 
-            entry = self._entries.given(self._video.fingerprint, anchor, window, make)
+            entry = self._entries.given(self._video.fingerprint, anchor, window, remember)
             if anchor.frame in thing.passing:
                 thing.passed[anchor.frame] = entry
             else:

@@ -143,7 +143,8 @@ class Predictor:
         if len(chosen) < MIN_CORRECTIONS:
             return None
 
-        def make() -> tuple[nn.Module | None, Learned] | None:
+        def learn() -> tuple[nn.Module | None, Learned] | None:
+            """Learn from the corrections, where no adapter of them is kept; None when told to stop."""
             lessons = []
             for anchor in chosen:
                 lesson = follower.lesson(job, anchor, should_stop)
@@ -153,7 +154,8 @@ class Predictor:
             features, masks = zip(*lessons, strict=True)
             return adapting.learn(self._model.segmenter, adapting.Lessons.of(features, masks), rule, should_stop)
 
-        return self._adapters.fetch(adapting.corrections_key(f"{frames.fingerprint} {frames.shape}", job.anchors), make)
+        key = adapting.corrections_key(f"{frames.fingerprint} {frames.shape}", job.anchors)
+        return self._adapters.fetch(key, learn)
 
     def cache_report(self) -> CacheReport:
         """Return what is kept of videos, and how often it was of use."""

@@ -16,7 +16,7 @@ import numpy as np
 from napari_virst.errors import InputError
 from napari_virst.evaluation.flow import has_flow, warp_masks
 from napari_virst.evaluation.metrics import MeanScore, region_similarity, score_frames
-from napari_virst.io.datasets import frame_names
+from napari_virst.io.image_frames import frame_names
 from napari_virst.io.masks import read_mask
 from napari_virst.io.video import open_video
 from napari_virst.records import Anchor, Job, Query, Span

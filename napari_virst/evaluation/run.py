@@ -181,6 +181,7 @@ def _score(dataset: ExpressionDataset, expression: Expression, results: ResultFo
     """Score what was written, so that the numbers are of the images to hand in."""
 
     def pairs() -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Yield what was written and what is true, (H, W) bool each, of every frame whose truth is known."""
         with Image.open(results.image(expression, 0)) as first:
             shape = first.height, first.width
         for frame in range(len(expression.frames)):

@@ -15,6 +15,7 @@ from napari_virst.gui import layers
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.shortcuts import bind_keys, unbind_keys
+from napari_virst.records import Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +102,7 @@ class Desk(QObject):
     def track_asked(self, text: str) -> Track | None:
         """Give the track that already answers a query, if there is one; white space does not count."""
         words = " ".join(text.split())
-        return next((track for track in self.session.tracks if track.query.text == words), None)
+        return next((track for track in self.session.tracks if words and track.query.text == words), None)
 
     def ask(self, texts: list[str]) -> Track:
         """Ask queries; one asked before is run again, and several new ones run as a batch. Returns the first's track.
@@ -119,6 +120,39 @@ class Desk(QObject):
             if track is not None:
                 self.session.run(track, focus_frame)
         return known[texts[0]] or next(asked)
+
+    def start_painting(self) -> Track:
+        """Give a new track without words, with its layer ready for the brush; a run follows what is painted.
+
+        Raises
+        ------
+        ProjectError
+            When the project cannot be written.
+        """
+        taken = {track.query.name for track in self.session.tracks}
+        names = ("object", *(f"object {number}" for number in range(2, len(taken) + 2)))
+        track = self.session.ask(Query("", next(name for name in names if name not in taken)))
+        self.show_track(track).mode = "paint"
+        return track
+
+    def rename(self, track: Track, name: str) -> None:
+        """Call a track otherwise, and its layer with it."""
+        self.session.rename_track(track, name)
+        layer = self._layers.get(track.track_id)
+        if layer is not None:
+            layer.name = layers.layer_name(self.image.name, track.query)
+        self.tracks_changed.emit()
+
+    def remove(self, track: Track) -> None:
+        """Take a track out of the project, and its layer out of the viewer."""
+        layer = self._layers.pop(track.track_id, None)
+        self.session.remove_track(track)
+        if layer is not None:
+            unbind_keys(layer, self._corrections)
+            self._viewer.layers.remove(layer)
+        for track_id, other in self._layers.items():  # the colour is that of the place in the list
+            other.colormap = self._colormap(self.session.track(track_id))
+        self.tracks_changed.emit()
 
     @property
     def layers(self) -> list[Labels]:
@@ -140,6 +174,7 @@ class Desk(QObject):
             layer = self._layers[track.track_id] = self._make_layer(track)
             bind_keys(layer, self._corrections)
             self._viewer.add_layer(layer)
+            layer.events.name.connect(partial(self._on_layer_renamed, track))
         return layer
 
     def forget_layer(self, layer: object) -> None:
@@ -153,17 +188,19 @@ class Desk(QObject):
         return layers.frame_in_view(self._viewer.dims.point, self.image, self.frames.shape[0])
 
     def _make_layer(self, track: Track) -> Labels:
-        row = self.row_of(track)
         layer = Labels(
             track.masks,
             name=layers.layer_name(self.image.name, track.query),
-            colormap=CyclicLabelColormap(colors=layers.label_colors(row)),
+            colormap=self._colormap(track),
             opacity=0.6,
             metadata={layers.METADATA_KEY: self._provenance(track)},
             **layers.spatial_arguments(self.image),
         )
         layer.selected_label = track.label
         return layer
+
+    def _colormap(self, track: Track) -> CyclicLabelColormap:
+        return CyclicLabelColormap(colors=layers.label_colors(self.row_of(track)))
 
     def _provenance(self, track: Track) -> dict[str, Any]:
         return {
@@ -203,6 +240,14 @@ class Desk(QObject):
             self._telling.ask()
 
     @guarded
+    def _on_layer_renamed(self, track: Track, _event: object) -> None:
+        """Keep the name that the person gave to a layer in napari's list."""
+        layer = self._layers.get(track.track_id)
+        if layer is not None and layer.name != layers.layer_name(self.image.name, track.query):
+            self.session.rename_track(track, layers.query_name(layer.name, self.image.name))
+            self.tracks_changed.emit()
+
+    @guarded
     def _on_provenance_changed(self, track_id: str, frames: tuple[int, ...]) -> None:
         layer = self._layers.get(track_id)
         if layer is not None:
@@ -216,7 +261,9 @@ class Desk(QObject):
 
     @guarded
     def _on_busy_changed(self, is_busy: bool) -> None:
-        if not is_busy:
+        if is_busy:
+            self.last_progress = None  # that of the run before
+        else:
             for layer in self._layers.values():
                 layer.refresh()
         self.busy_changed.emit(is_busy)

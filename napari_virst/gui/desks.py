@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_virst.errors import InputError
+from napari_virst.errors import InputError, ProjectError
 from napari_virst.gui import layers
 from napari_virst.gui.desk import Desk
 from napari_virst.gui.frames import LayerFrames
@@ -194,7 +194,13 @@ class Desks(QObject):
         fitting = [image for image in self.images if layers.video_shape(image) == video.shape]
         if fitting:
             return next((image for image in fitting if image.name == video.name), fitting[-1])
-        data, arguments = layers.movie_arguments(video.source or "")
+        if video.source is None:
+            num_frames, height, width = video.shape
+            raise ProjectError(
+                f"The video of this project must be open in napari; got no image of {num_frames} frames of "
+                f"{width}×{height}; open “{video.name}”, then the project again."
+            )
+        data, arguments = layers.movie_arguments(video.source)
         self._viewer.add_image(data, **arguments)
         return self.images[-1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_virst.gui.layers import display_of, video_source
+from napari_virst.gui.layers import display_of, file_of, video_source
 from napari_virst.io.video import open_video
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class LayerFrames:
 
     @property
     def path(self) -> str | None:
-        """The file of the video; None for an array."""
-        return None if self._video.path is None else str(self._video.path)
+        """The file or folder of the video; None for an array of which none is known."""
+        return file_of(self._layer) if self._video.path is None else str(self._video.path)
 
     def __getitem__(self, frame: int) -> NDArray[np.uint8]:
         """Frame ``frame`` as (H, W, 3) uint8 RGB."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,32 @@ def label_colors(row: int) -> NDArray[np.float32]:
 def layer_name(image_name: str, query: Query) -> str:
     """Name the layer of a query: "<image> · <query>"."""
     return f"{image_name} · {query.name}"
+
+
+def query_name(layer_name: str, image_name: str) -> str:
+    """Give the name of a query back from that of its layer, the inverse of :func:`layer_name`, also where renamed.
+
+    Examples
+    --------
+    >>> query_name("frames · the cell", "frames"), query_name("mother cell", "frames")
+    ('the cell', 'mother cell')
+    """
+    return layer_name.removeprefix(f"{image_name} · ")
+
+
+def file_of(layer: Image) -> str | None:
+    """Find the file or folder that napari itself opened a layer from, so that a project can find its video again.
+
+    Only where our readers find a video of the same shape there; of a stack napari tells the first file.
+    """
+    path = layer.source.path
+    if path is None or needs_plane(layer):
+        return None
+    for place in (Path(path), Path(path).parent):
+        with suppress(VideoError), open_video(place) as video:
+            if tuple(video.shape) == video_shape(layer):
+                return str(place.absolute())
+    return None
 
 
 def track_id_of(layer: object) -> str | None:

@@ -10,11 +10,16 @@ from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, 
 def combo(tip: str) -> QComboBox:
     """Make a chooser that shrinks with the dock."""
     box = QComboBox()
+    let_shrink(box, tip)
+    return box
+
+
+def let_shrink(box: QComboBox, tip: str) -> None:
+    """Let a chooser shrink with the dock, and say what it is for."""
     box.setToolTip(tip)
     box.setMinimumContentsLength(8)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return box
 
 
 def button(text: str, tip: str) -> QPushButton:
@@ -27,10 +32,28 @@ def button(text: str, tip: str) -> QPushButton:
 def note(tip: str = "") -> QLabel:
     """Make a line of plain text that wraps."""
     label = QLabel()
+    _let_wrap(label, tip)
+    return label
+
+
+class Remark(QLabel):
+    """A note that is hidden while it has nothing to say."""
+
+    def __init__(self, tip: str = "") -> None:
+        super().__init__()
+        _let_wrap(self, tip)
+        self.setVisible(False)
+
+    def say(self, text: str) -> None:
+        """Show a text; an empty one hides the note."""
+        self.setText(text)
+        self.setVisible(bool(text))
+
+
+def _let_wrap(label: QLabel, tip: str) -> None:
     label.setWordWrap(True)
     label.setToolTip(tip)
     label.setTextFormat(Qt.TextFormat.PlainText)
-    return label
 
 
 def line() -> QFrame:

@@ -12,6 +12,8 @@ from napari_virst.gui.desks import Desks
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.instancing import Instancing
 from napari_virst.gui.pacing import Paced
+from napari_virst.gui.query_menu import QueryMenu
+from napari_virst.gui.querying import Querying
 from napari_virst.gui.reviewing import Reviewing
 from napari_virst.gui.showing import Showing
 
@@ -54,6 +56,7 @@ class Presenter(QObject):
         say, tell = self._showing.say, self._showing.tell_anew
         self._reviewing = Reviewing(viewer, dock, self._desks, say, tell)
         self._instancing = Instancing(viewer, self._desks, say, tell)
+        self._querying = Querying(self._desks, say)
         self._wanted_frame = 0
         self._going = Paced(self._go_to_wanted, parent=self)
         self._connect()
@@ -82,6 +85,9 @@ class Presenter(QObject):
         ):
             wished.connect(partial(self._for_current, action))
         self._connect_timeline()
+        menu = QueryMenu(dock.track_list)
+        menu.rename_requested.connect(self._on_rename_requested)
+        menu.removal_requested.connect(self._on_removal_requested)
         dock.save_requested.connect(self.save)
         dock.open_requested.connect(self.open)
 
@@ -125,7 +131,10 @@ class Presenter(QObject):
 
     @guarded
     def run(self, text: str) -> None:
-        """Follow queries, divided by ";", through the image in the chooser; one asked before is run again."""
+        """Follow queries, divided by ";", through the image in the chooser; one asked before is run again.
+
+        Without words a layer to paint on is made.
+        """
         if not self._is_open:
             return
         self._dock.show_message("")
@@ -135,7 +144,8 @@ class Presenter(QObject):
         desk = self._desks.open_for_run(self._showing.image)
         if desk.image != self._showing.image:
             self._showing.choose_image(desk.image)
-        self._showing.select(desk.ask(sentences.queries(text)))
+        texts = sentences.queries(text)
+        self._showing.select(desk.ask(texts) if any(texts) else self._querying.start_painting(desk))
 
     @guarded
     def cancel(self) -> None:
@@ -212,6 +222,7 @@ class Presenter(QObject):
         """Go on with a project; its video is taken from the open layers, else from where it was."""
         folder = self._dock.ask_folder_to_open(self._sessions.folder)
         if folder is not None and self._is_open:
+            self._dock.show_message("")
             self._showing.choose_image(self._desks.open_project(folder).image)
 
     def _why_suggested(self, session: AnnotationSession, track: Track, frame: int) -> str:
@@ -263,6 +274,18 @@ class Presenter(QObject):
     def _on_track_chosen(self, track_id: str) -> None:
         if self._desk is not None:
             self._showing.select(self._desk.session.track(track_id))
+
+    @guarded
+    def _on_rename_requested(self, track_id: str, name: str) -> None:
+        if self._desk is not None:
+            self._querying.rename(self._desk.show_track(self._desk.session.track(track_id)), name)
+
+    @guarded
+    def _on_removal_requested(self, track_id: str) -> None:
+        if self._desk is not None:
+            self._querying.remove(self._desk.show_track(self._desk.session.track(track_id)))
+            if self._showing.track is None:
+                self._showing.choose_image(self._showing.image)
 
     @guarded
     def _on_model_chosen(self, model: str, device: str) -> None:

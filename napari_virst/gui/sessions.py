@@ -202,6 +202,7 @@ class WindowSessions:
         """Do something lengthy in a worker, one thing after another; ``on_end`` gets None or an error."""
 
         def work(_should_stop: Callable[[], bool]) -> Iterator[None]:
+            """Do it as a single step, which is not stopped halfway."""
             action()
             yield None
 

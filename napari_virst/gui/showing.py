@@ -10,7 +10,7 @@ from napari_virst.gui import layers, sentences
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.reviewing import timeline_state
-from napari_virst.gui.widget import QueryRow
+from napari_virst.gui.track_list import QueryRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,8 @@ class Showing(QObject):
     def track(self) -> Track | None:
         """The track in the list; None where there is none."""
         desk = self.desk
-        return None if desk is None or self._track_id is None else desk.session.track(self._track_id)
+        tracks = () if desk is None else desk.session.tracks
+        return next((track for track in tracks if track.track_id == self._track_id), None)
 
     @property
     def layer(self) -> Labels | None:
@@ -167,7 +168,7 @@ class Showing(QObject):
         now = None if desk is None else desk.last_progress
         self._dock.set_busy(is_busy, can_cancel=is_busy or (desk is not None and desk.session.learning))
         if now is None:
-            self._dock.show_progress("")
+            self._dock.show_progress("starting …" if is_busy else "")
         elif is_busy:
             self._dock.show_progress(sentences.progress(now), now.num_done, now.num_total if now.num_done else 0)
         else:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QCheckBox,
     QFileDialog,
     QFormLayout,
-    QLabel,
     QLineEdit,
-    QListWidget,
-    QListWidgetItem,
     QProgressBar,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_virst.gui import parts
 from napari_virst.gui.instances_menu import InstancesMenu
+from napari_virst.gui.model_box import ModelBox
 from napari_virst.gui.timeline import Timeline
-from napari_virst.gui.timeline_state import legend
+from napari_virst.gui.timeline_notes import Legend, SelectionNote
+from napari_virst.gui.track_list import TrackList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,28 +30,14 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
     from napari_virst.gui.timeline_state import TimelineState
+    from napari_virst.gui.track_list import QueryRow
     from napari_virst.records import Span
 
-COMPACT = "compact"
-_CHOOSE_FOLDER = "choose folder…"
 _DEVICES = ("auto", "cpu", "cuda", "mps")
-_QUERY_HINT = "the red circle that moves left"
-_TIMELINE_TIP = """Frames of the query over time. Click or drag: go there. Shift+drag: select frames to accept or lock.
-Right-click: delete or pin an anchor, absent here."""
-
+_QUERY_HINT = "the red circle"
 _LEARNING_TIP = """After a run, while nothing else is at work, the model tries to learn from this query's corrections.
 It costs seconds of the processor, ends at once when you ask for anything, and needs two corrected frames or more.
 What does not help on corrections left out is dropped; what does is used from the next run on, for this query only."""
-
-
-@dataclass(frozen=True)
-class QueryRow:
-    """One line of the list of queries."""
-
-    track_id: str
-    text: str
-    color: tuple[float, float, float]
-    """RGB, 0…1; the colour of the query's layer."""
 
 
 class VirstWidget(QWidget):
@@ -116,16 +98,7 @@ class VirstWidget(QWidget):
 
     def set_tracks(self, rows: Sequence[QueryRow], current: str | None) -> None:
         """List the queries of the image, the one with id ``current`` selected."""
-        self.track_list.blockSignals(True)
-        self.track_list.clear()
-        for row in rows:
-            item = QListWidgetItem(parts.swatch(row.color), row.text)
-            item.setData(Qt.ItemDataRole.UserRole, row.track_id)
-            self.track_list.addItem(item)
-            if row.track_id == current:
-                self.track_list.setCurrentItem(item)
-        self.track_list.blockSignals(False)
-        self.track_list.setVisible(bool(rows))
+        self.track_list.show_rows(rows, current)
         self._update_buttons()
 
     def set_busy(self, is_busy: bool, *, can_cancel: bool | None = None) -> None:
@@ -136,8 +109,7 @@ class VirstWidget(QWidget):
 
     def show_progress(self, text: str, num_done: int = 0, num_total: int = 0) -> None:
         """Say how far the job has come; a total of 0 shows that it is not known."""
-        self.progress_label.setText(parts.breaking_at_dots(text))
-        self.progress_label.setVisible(bool(text))
+        self.progress_label.say(parts.breaking_at_dots(text))
         self.progress_bar.setRange(0, num_total)
         self.progress_bar.setValue(num_done)
 
@@ -152,8 +124,7 @@ class VirstWidget(QWidget):
 
     def show_reason(self, text: str) -> None:
         """Say why the frame in view is suggested; an empty text says that it is not."""
-        self.reason_label.setText(text)
-        self.reason_label.setVisible(bool(text))
+        self.reason_label.say(text)
 
     @property
     def selected_frames(self) -> Span | None:
@@ -162,8 +133,7 @@ class VirstWidget(QWidget):
 
     def show_plan(self, text: str) -> None:
         """Say what re-propagation would do; an empty text says that there is nothing to do."""
-        self.plan_label.setText(f"→ {text}" if text else "")
-        self.plan_label.setVisible(bool(text))
+        self.plan_label.say(f"→ {text}" if text else "")
         self._update_buttons()
 
     def show_learning(self, is_on: bool) -> None:
@@ -172,8 +142,7 @@ class VirstWidget(QWidget):
 
     def show_message(self, text: str, *, is_error: bool = False) -> None:
         """Say one sentence in the message line; an empty text clears it."""
-        self.message_label.setText(f"⚠ {text}" if is_error and text else text)
-        self.message_label.setVisible(bool(text))
+        self.message_label.say(f"⚠ {text}" if is_error and text else text)
 
     def clear_message(self, text: str) -> None:
         """Clear the message line if it still says ``text``."""
@@ -186,7 +155,7 @@ class VirstWidget(QWidget):
 
     def suggest_query(self, text: str) -> None:
         """Show ``text`` as the example in the empty query field."""
-        self.query_edit.setPlaceholderText(text or _QUERY_HINT)
+        self.query_edit.setPlaceholderText(f"e.g. {text or _QUERY_HINT}")
 
     def ask_folder_to_save(self, name: str) -> Path | None:
         """Ask where to save a project, proposing ``name``; None when the person thinks better of it."""
@@ -207,42 +176,33 @@ class VirstWidget(QWidget):
     @property
     def model_choice(self) -> tuple[str, str]:
         """Model ("compact" or a folder) and device."""
-        return str(self.model_box.currentData()), self.device_box.currentText()
+        return self.model_box.model, self.device_box.currentText()
 
     # How it is made ---------------------------------------------------------------------------------------------
 
     def _build_choosers(self) -> None:
         self.image_box = parts.combo("The video or image to annotate; the newest is chosen by itself")
-        self.model_box = parts.combo("The model that follows the query. It is loaded in the background when first used")
-        self.model_box.addItem("compact (bundled)", COMPACT)
-        self.model_box.addItem(_CHOOSE_FOLDER, None)
+        self.model_box = ModelBox()
         self.device_box = parts.combo("Where the model runs; auto takes a GPU where there is one")
         self.device_box.addItems(list(_DEVICES))
-        self._chosen_model_row = 0
 
     def _build_query(self) -> None:
         self.query_edit = QLineEdit()
-        self.query_edit.setPlaceholderText(_QUERY_HINT)
+        self.query_edit.setPlaceholderText(f"e.g. {_QUERY_HINT}")
         self.query_edit.setClearButtonEnabled(True)
         self.query_edit.setToolTip(
             "Describe what to follow, in plain words; Enter runs. Several at once: divide them by ;"
         )
-        self.run_button = parts.button("Run (Enter)", "Find and follow this query through the whole video")
+        self.run_button = parts.button(
+            "Run (Enter)",
+            "With words: find and follow them through the whole video. Without: a layer to paint the object on",
+        )
         self.cancel_button = parts.button("Cancel (Esc)", "Stop the run; the frames done so far are kept")
         self.progress_bar = QProgressBar()
         self.progress_bar.setTextVisible(False)
         self.progress_bar.setFixedHeight(6)
-        self.progress_label = parts.note()
-        self.track_list = QListWidget()
-        self.track_list.setToolTip("The queries of this image; choosing one selects its layer")
-        self.track_list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.track_list.setSizeAdjustPolicy(QAbstractItemView.SizeAdjustPolicy.AdjustToContents)
-        self.track_list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
-        self.track_list.setMinimumHeight(0)
-        self.track_list.setMaximumHeight(120)
-        self.track_list.setVisible(False)
-        self.track_list.setIconSize(QSize(12, 12))
-        self.track_list.setUniformItemSizes(True)
+        self.progress_label = parts.Remark()
+        self.track_list = TrackList()
 
     def _build_corrections(self) -> None:
         self.frame_label = parts.note("Where the mask of the frame in view comes from")
@@ -257,8 +217,7 @@ class VirstWidget(QWidget):
         self.lock_button = parts.button("Lock (U)", "Runs leave the mask alone, or no longer; it is no anchor")
         self.previous_button = parts.button("Previous (Shift+N)", "Go back to the frame suggested before")
         self.next_button = parts.button("Next to review (N)", "Go to the frame whose correction is worth most")
-        self.reason_label = parts.note("Why this frame is suggested")
-        self.reason_label.setVisible(False)
+        self.reason_label = parts.Remark("Why this frame is suggested")
         self.repropagate_button = parts.button(
             "Re-propagate (Shift+S)", "Follow again from your corrections; frames that you painted never change"
         )
@@ -270,27 +229,21 @@ class VirstWidget(QWidget):
         self.instances_button.setMenu(self.instances_menu)
         self.learn_box = QCheckBox("Learn from my corrections")
         self.learn_box.setToolTip(_LEARNING_TIP)
-        self.plan_label = parts.note("What re-propagating would do")
-        self.plan_label.setVisible(False)
+        self.plan_label = parts.Remark("What re-propagating would do")
 
     def _build_timeline(self) -> None:
         self.timeline = Timeline()
         self.timeline.setVisible(False)
-        self.timeline_legend = QLabel(legend())
-        self.timeline_legend.setWordWrap(True)
-        self.timeline_legend.setToolTip(_TIMELINE_TIP)
-        self.timeline_legend.setVisible(False)
-        self.selection_label = parts.note("Shift+drag on the timeline selects; a click there ends it")
-        self.selection_label.setVisible(False)
+        self.timeline_legend = Legend()
+        self.selection_label = SelectionNote(self.timeline)
 
     def _build_project(self) -> None:
         self.save_button = parts.button(
             "Save project…", "Copy masks, queries and corrections to a folder of your choice"
         )
         self.open_button = parts.button("Open project…", "Go on with a project saved before")
-        self.message_label = parts.note()
+        self.message_label = parts.Remark()
         self.message_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.message_label.setVisible(False)
 
     def _lay_out(self) -> None:
         form = QFormLayout()
@@ -304,12 +257,10 @@ class VirstWidget(QWidget):
         column.setContentsMargins(8, 6, 8, 8)
         column.setSpacing(6)
         column.addLayout(form)
-        column.addWidget(parts.row(self.run_button, self.cancel_button))
-        for part in (self.progress_bar, self.progress_label, parts.line(), self.track_list):
-            column.addWidget(part)
-        for part in (self.timeline, self.timeline_legend, self.selection_label, self.frame_label):
-            column.addWidget(part)
         for part in (
+            parts.row(self.run_button, self.cancel_button),
+            *(self.progress_bar, self.progress_label, parts.line(), self.track_list),
+            *(self.timeline, self.timeline_legend, self.selection_label, self.frame_label),
             parts.row(self.commit_button, self.absent_button),
             parts.row(self.accept_button, self.lock_button),
             parts.row(self.previous_button, self.next_button),
@@ -318,22 +269,22 @@ class VirstWidget(QWidget):
             self.plan_label,
             self.learn_box,
             parts.row(self.undo_button, self.instances_button),
+            *(parts.line(), parts.row(self.save_button, self.open_button), self.message_label),
         ):
-            column.addWidget(part)
-        for part in (parts.line(), parts.row(self.save_button, self.open_button), self.message_label):
             column.addWidget(part)
         column.addStretch(1)
         self.setMinimumWidth(280)
 
     def _connect(self) -> None:
         self.image_box.activated.connect(self.image_chosen)
-        self.model_box.activated.connect(self._on_model_activated)
+        self.model_box.chosen.connect(lambda: self.model_chosen.emit(*self.model_choice))
         self.device_box.activated.connect(lambda _row: self.model_chosen.emit(*self.model_choice))
         self.query_edit.returnPressed.connect(self._on_run)
         self.query_edit.textChanged.connect(self._update_buttons)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self.cancel_requested)
-        self.track_list.currentItemChanged.connect(self._on_track_changed)
+        self.track_list.currentItemChanged.connect(self._update_buttons)
+        self.track_list.track_chosen.connect(self.track_chosen)
         self.commit_button.clicked.connect(self.commit_requested)
         self.absent_button.clicked.connect(self.absent_requested)
         self.repropagate_button.clicked.connect(self.repropagate_requested)
@@ -345,7 +296,6 @@ class VirstWidget(QWidget):
         self.learn_box.clicked.connect(self.learning_wished)
         self.timeline.accept_requested.connect(self.accept_requested)
         self.timeline.lock_requested.connect(self.lock_requested)
-        self.timeline.selection_changed.connect(self._name_what_is_selected)
         self.save_button.clicked.connect(self.save_requested)
         self.open_button.clicked.connect(self.open_requested)
 
@@ -354,31 +304,6 @@ class VirstWidget(QWidget):
     def _on_run(self) -> None:
         if self.run_button.isEnabled():
             self.run_requested.emit(self.query_edit.text())
-
-    def _on_model_activated(self, row: int) -> None:
-        if self.model_box.itemText(row) == _CHOOSE_FOLDER:
-            row = self._add_model_folder(row)
-        self._chosen_model_row = row
-        self.model_box.setCurrentIndex(row)
-        self.model_chosen.emit(*self.model_choice)
-
-    def _add_model_folder(self, row: int) -> int:
-        folder = QFileDialog.getExistingDirectory(self, "Choose a model folder")
-        if not folder:
-            return self._chosen_model_row
-        self.model_box.insertItem(row, Path(folder).name, folder)
-        self.model_box.setItemData(row, folder, Qt.ItemDataRole.ToolTipRole)
-        return row
-
-    def _on_track_changed(self, item: QListWidgetItem | None) -> None:
-        self._update_buttons()
-        if item is not None:
-            self.track_chosen.emit(item.data(Qt.ItemDataRole.UserRole))
-
-    def _name_what_is_selected(self) -> None:
-        span = self.timeline.selection
-        self.selection_label.setText("" if span is None else f"selected: {span} (Accept, Lock)")
-        self.selection_label.setVisible(span is not None)
 
     @property
     def _track_buttons(self) -> tuple[QPushButton, ...]:
@@ -390,7 +315,8 @@ class VirstWidget(QWidget):
     def _update_buttons(self) -> None:
         has_image = self.image_box.count() > 0
         has_track = self.track_list.currentItem() is not None
-        self.run_button.setEnabled(has_image and bool(self.query_edit.text().strip()))
+        self.run_button.setText("Run (Enter)" if self.query_edit.text().strip() else "Paint it (Enter)")
+        self.run_button.setEnabled(has_image)
         for button in self._track_buttons:
             button.setEnabled(has_track)
         self.learn_box.setEnabled(has_track)

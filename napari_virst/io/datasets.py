@@ -16,20 +16,18 @@ Layouts: github.com/henghuiding/MeViS, github.com/wjn922/ReferFormer (docs/data.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_virst.errors import InputError, MaskError
-from napari_virst.io._images import find_images, read_picture
+from napari_virst.io.image_frames import ImageFrames
 from napari_virst.io.masks import read_mask
+from napari_virst.io.run_lengths import decode_run_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 _REVOS_TYPES = {0: "referring", 1: "reasoning", 2: "hallucination"}
 _NUM_DAVIS_SETS = 4
-_NUM_CACHED_FRAMES = 16
 
 
 class Benchmark(StrEnum):
@@ -85,42 +82,6 @@ class _Truth(Protocol):
     def frames(self, expression: Expression) -> tuple[int, ...]: ...
 
     def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None: ...
-
-
-class ImageFrames:
-    """Listed images as the frames of one video; satisfies :class:`napari_virst.engine.protocol.Frames`.
-
-    Parameters
-    ----------
-    paths
-        One image per frame, all of one size.
-
-    Raises
-    ------
-    VideoError
-        When there is no image, or the first one cannot be read.
-    """
-
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        if not paths:
-            raise InputError("A video must have at least one frame; got none; leave it out of the list of expressions.")
-        self._paths = paths
-        self._recent: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._lock = Lock()
-        height, width = self[0].shape[:2]
-        self.shape: tuple[int, int, int, int] = (len(paths), height, width, 3)
-        listed = "\n".join(f"{path} {path.stat().st_size if path.is_file() else 0}" for path in paths)
-        self.fingerprint = hashlib.sha256(listed.encode()).hexdigest()[:16]
-
-    def __getitem__(self, frame: int) -> NDArray[np.uint8]:
-        """Frame ``frame`` as (H, W, 3) uint8 RGB."""
-        with self._lock:
-            if frame not in self._recent:
-                self._recent[frame] = _as_rgb(read_picture(self._paths[frame]))
-                while len(self._recent) > _NUM_CACHED_FRAMES:
-                    self._recent.popitem(last=False)
-            self._recent.move_to_end(frame)
-            return self._recent[frame]
 
 
 class ExpressionDataset:
@@ -344,58 +305,3 @@ class _RunLengthMasks:
             if run_lengths:
                 union |= decode_run_lengths(run_lengths, shape)
         return union
-
-
-def frame_names(folder: Path) -> tuple[str, ...]:
-    """Return the names, without ending, of a folder's images in the order in which ``open_video`` shows them.
-
-    Raises
-    ------
-    VideoError
-        When there are none, or images of several types.
-    """
-    return tuple(path.stem for path in find_images(folder))
-
-
-def decode_run_lengths(run_lengths: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Decode a mask in COCO's run lengths, compressed (text) or not (list of numbers).
-
-    Parameters
-    ----------
-    run_lengths
-        {"size": [H, W], "counts": text or list}.
-    shape
-        (H, W) that the mask must have.
-
-    Raises
-    ------
-    MaskError
-        When it is malformed or of another size.
-    InputError
-        When pycocotools is not installed.
-    """
-    try:
-        from pycocotools import mask as coco
-    except ImportError as error:
-        raise InputError(
-            "True masks as run lengths must be decoded by pycocotools; it is not installed; "
-            'run pip install "napari-virst[evaluate]".'
-        ) from error
-    if not isinstance(run_lengths, dict) or list(run_lengths.get("size", ())) != list(shape):
-        raise MaskError(
-            f"A true mask must have the size of its video, {shape[0]}×{shape[1]}; got {run_lengths!s:.80}; "
-            "check that frames and masks are of one data set."
-        )
-    try:
-        if isinstance(run_lengths["counts"], list):
-            run_lengths = coco.frPyObjects(run_lengths, *shape)
-        return np.asarray(coco.decode(run_lengths), np.bool_)
-    except (KeyError, ValueError, TypeError) as error:
-        raise MaskError(f"A true mask must be COCO run lengths; got {error}; download the masks again.") from error
-
-
-def _as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    if image.dtype == np.uint16:
-        image = image >> 8
-    colour = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-    return np.ascontiguousarray(colour, np.uint8)

@@ -22,12 +22,13 @@ def is_plain(x: Tensor) -> bool:
 class Derived:
     """A few values that follow from weights, made anew where the weights have changed.
 
-    A change is seen by torch's own count of writes in place and by where the values lie. Nothing is kept where
-    gradients are wanted, or of tensors that are made in inference mode and keep no count.
+    A change is seen by torch's own count of writes in place and by where the values lie. The weights are kept with what
+    was made of them: freed, their place would go to the next tensor of that size, which would pass for them. Nothing is
+    kept where gradients are wanted, or of tensors that are made in inference mode and keep no count.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[object, ...], object]] = {}
+        self._known: dict[str, tuple[tuple[object, ...], tuple[Tensor, ...], object]] = {}
 
     def fetch(self, name: str, weights: Sequence[Tensor], make: Callable[[], T], *sizes: object) -> T:
         """Return what ``make`` says, asked only where the weights or ``sizes`` are not those of the last time."""
@@ -37,8 +38,8 @@ class Derived:
         known = self._known.get(name)
         if known is None or known[0] != state:
             with torch.inference_mode(False), torch.no_grad():
-                known = self._known[name] = state, make()
-        return known[1]  # type: ignore[return-value]
+                known = self._known[name] = state, tuple(weight.detach() for weight in weights), make()
+        return known[2]  # type: ignore[return-value]
 
     def __deepcopy__(self, memo: dict[int, object]) -> Derived:
         return Derived()

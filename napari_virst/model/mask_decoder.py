@@ -95,7 +95,8 @@ class MaskDecoder(Sam2VideoMaskDecoder):
         """Apply linear layers to the image, the ``placed`` ones to image and position, in one product."""
         layers: list[Any] = [*placed, *plain]
 
-        def derive() -> tuple[Tensor, Tensor]:
+        def side_by_side() -> tuple[Tensor, Tensor]:
+            """Weights of all layers as one, and what position and biases add to every pixel."""
             table_NE = torch.cat(
                 [layer(position_NC) for layer in placed]
                 + [layer.bias.expand(len(position_NC), -1) for layer in layers[len(placed) :]],
@@ -104,7 +105,7 @@ class MaskDecoder(Sam2VideoMaskDecoder):
             return torch.cat([layer.weight for layer in layers]).T.contiguous(), table_NE
 
         weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-        weight_CE, table_NE = self._derived.fetch(name, [*weights, position_NC], derive, len(position_NC))
+        weight_CE, table_NE = self._derived.fetch(name, [*weights, position_NC], side_by_side, len(position_NC))
         batch = len(image_BNC)
         projected_BNE = torch.baddbmm(table_NE.expand(batch, -1, -1), image_BNC, weight_CE.expand(batch, -1, -1))
         return projected_BNE.split([layer.bias.shape[0] for layer in layers], -1)

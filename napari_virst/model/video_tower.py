@@ -269,6 +269,7 @@ def _merge_round(
     target_BR1 = target_BS1.gather(1, source_BR1)
 
     def merge(values_BNX: Tensor) -> Tensor:
+        """Add every source to its target, and leave it out."""
         even, odd = values_BNX[:, ::2], values_BNX[:, 1::2]
         width = (-1, -1, values_BNX.shape[-1])
         odd = odd.scatter_add(1, target_BR1.expand(*width), even.gather(1, source_BR1.expand(*width)))

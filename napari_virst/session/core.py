@@ -16,7 +16,7 @@ from psygnal import Signal
 from napari_virst.errors import InputError, MaskError, ProjectError
 from napari_virst.io.project import ProjectFolder, ProjectRecord, VideoRecord
 from napari_virst.io.project_lock import ProjectLock
-from napari_virst.records import Anchor, Learned, Progress, Span
+from napari_virst.records import Anchor, Learned, Progress, Query, Span
 from napari_virst.session import sentences
 from napari_virst.session.history import History
 from napari_virst.session.journal import Journal
@@ -210,6 +210,22 @@ class SessionCore:
         self.save()
         self.track_removed.emit(track)
 
+    def rename_track(self, track: Track, name: str) -> None:
+        """Call a track otherwise; what its query says stays.
+
+        Raises
+        ------
+        QueryError
+            When there is neither a name nor a query in words.
+        ProjectError
+            When the project cannot be written.
+        """
+        query = Query(track.query.text, " ".join(name.split()))
+        if query != track.query:
+            track.query = query
+            self._journal.write("rename", track.track_id, name=query.name)
+            self.save()
+
     @property
     def was_halted(self) -> bool:
         """Whether the last lengthy change, e.g. splitting into instances, was cancelled before its end."""
@@ -219,14 +235,15 @@ class SessionCore:
         """Return a lengthy change to be made in another thread; :meth:`cancel` counts from now on, begun or not."""
         self._halt.clear()
 
-        def made() -> T:
+        def make_change() -> T:
+            """Make the change without forgetting that it may have been cancelled before it began."""
             self._was_announced = True
             try:
                 return change()
             finally:
                 self._was_announced = False
 
-        return made
+        return make_change
 
     def _until_halted(self, frames: Iterable[T]) -> Iterator[T]:
         """Go through the frames of a lengthy change, until it is cancelled, perhaps from another thread."""

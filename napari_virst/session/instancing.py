@@ -113,7 +113,8 @@ class InstancingSession(RunningSession):
         step, before = self._history.begin(action, track.track_id), track.lineage
         changed: list[int] = []
 
-        def rename(frame: int, labels: NDArray[np.uint16]) -> None:
+        def relabel(frame: int, labels: NDArray[np.uint16]) -> None:
+            """Write the labels of a frame where they differ, and keep what was there for undo."""
             if np.array_equal(track.masks.frame(frame), labels):
                 return
             self._history.keep(step, track.masks, frame)
@@ -121,7 +122,7 @@ class InstancingSession(RunningSession):
             self._history.note_after(step, track.masks, frame)
             changed.append(frame)
 
-        yield rename
+        yield relabel
         step.lineage = (before,)
         for frame in changed:
             self.frame_changed.emit(track.track_id, frame)

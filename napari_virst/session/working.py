@@ -82,6 +82,7 @@ def run_work(lead: TrackRun, waiting: Waiting, frames: Frames, wake: Callable[[]
     """
 
     def events(should_stop: ShouldStop) -> Iterator[tuple[TrackRun, Event]]:
+        """Wake the model, take along who may come, and yield what happens to each of them."""
         if lead not in waiting:
             return
         yield lead, Stage(WAKING)
@@ -187,6 +188,7 @@ def lesson_work(
     frames = copy(frames)  # what is seen may be changed meanwhile, as nothing runs; see gui.frames.LayerFrames
 
     def outcome(should_stop: ShouldStop) -> Iterator[tuple[Learned | None, str]]:
+        """Wake the model and let it learn; None where it cannot, or had too little to learn from."""
         segmenter = _awake(wake, should_stop)
         if segmenter is None:
             return

@@ -138,13 +138,13 @@ def summarise(scores: Iterable[SceneScore]) -> dict[str, Any]:
 
 
 def _average(scores: list[SceneScore]) -> dict[str, Any]:
-    def over(values: list[float]) -> float | None:
+    def mean(values: list[float]) -> float | None:
         return float(np.mean(values)) if values and not math.isnan(values[0]) else None
 
     return {
-        "j_and_f": over([score.j_and_f for score in scores]),
-        "j": over([score.j for score in scores]),
-        "f": over([score.f for score in scores]),
+        "j_and_f": mean([score.j_and_f for score in scores]),
+        "j": mean([score.j for score in scores]),
+        "f": mean([score.f for score in scores]),
         "num_scenes": len(scores),
     }
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from napari_virst.model.segmenter import Decoded
 
-TERMS = ("mask", "iou", "presence", "token", "alignment", "topics", "video_topics", "pointing", "path", "sentence")
+TERMS = (
+    *("mask", "iou", "presence", "token", "alignment", "topics", "video_topics", "pointing", "path", "sentence"),
+    "there",
+)
 """What a loss can consist of, as the log names it."""
 
 
@@ -45,6 +48,8 @@ class LossWeights:
     """Weight of ``auxiliary.pointing_loss``, where the model has a pointer."""
     path: float = 3.0
     """Weight of ``auxiliary.PathReader``."""
+    there: float = 0.5
+    """Weight of ``auxiliary.ThereReader``."""
     best: float = 0.3
     """Share of the best candidate's loss in the mask loss; the rest is the mean over all candidates.
 
@@ -68,6 +73,7 @@ class LossWeights:
             pointing=0.0,
             path=0.0,
             sentence=0.0,
+            there=0.0,
             best=1.0,
             focus=0.0,
         )

@@ -20,6 +20,7 @@ from napari_virst.training.lessons import LessonSource, MixedLessons, SceneLesso
 from napari_virst.training.loop import Trainer
 from napari_virst.training.lora import add_adapters
 from napari_virst.training.losses import LossWeights
+from napari_virst.training.mask_prompts import MaskPrompts
 from napari_virst.training.phases import LessonKind, Lora, Phase, Recipe
 from napari_virst.training.scenes import vocabulary
 
@@ -158,15 +159,15 @@ _CLIPS = (
 # Looks that are asked about only where they are absent teach that a colour in the query means "not here": without the
 # colours below, 14 of 16 clips asked for a colour and shape that they show were answered so.
 _TIMES = (
-    *("motion", "motion", "speed", "change", "change", "division", "division", "event", "event", "event"),
-    *("time", "time", "time", "reasoning", "relation", "relation", "rank", "rank", "shape", "shape"),
-    *("position", "position", "plural", "size", "size", "colour", "colour"),
-    *("colour_shape", "colour_shape", "colour_shape", "brightness", "absent", "absent", "absent"),
+    *("motion", "motion", "motion", "speed", "change", "change", "change", "division", "division"),
+    *("event", "event", "event", "time", "time", "time", "reasoning", "reasoning", "relation", "relation"),
+    *("rank", "shape", "position", "plural", "size", "colour", "colour_shape", "colour_shape", "brightness"),
+    *("absent", "absent", "absent", "absent"),
 )
 _LAST_STILLS = (
     *("colour", "colour", "colour_shape", "colour_shape", "colour_shape", "shape", "shape", "shape", "size", "size"),
     *("rank", "rank", "position", "position", "brightness", "relation", "relation", "reasoning", "plural"),
-    *("absent", "absent"),
+    *("absent", "absent", "absent"),
 )
 
 
@@ -209,12 +210,13 @@ def compact_cpu() -> Recipe:
     times = replace(
         clips,
         num_steps=4000,
-        mix={"watch": 0.06, "still": 0.14, "ground": 0.44, "follow": 0.36},
+        mix={"watch": 0.08, "still": 0.11, "ground": 0.53, "follow": 0.28},
         num_frames={"watch": 8, "ground": 8, "follow": 5},
         batch_size={"watch": 16, "still": 12, "ground": 6, "follow": 7},
         num_segmentation_frames=3,
         still_kinds=_LAST_STILLS,
         kinds=_TIMES,
+        mask_prompts=MaskPrompts(later=0.4),
         name="times",
     )
     return Recipe(
@@ -222,7 +224,7 @@ def compact_cpu() -> Recipe:
         (words, places, clips, times),
         num_warmup_steps=50,
         num_decay_steps=900,
-        loss_weights=LossWeights(presence=0.6),
+        loss_weights=LossWeights(presence=0.8),
     )
 
 

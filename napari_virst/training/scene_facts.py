@@ -57,7 +57,7 @@ def exists(item: SceneObject) -> Truth:
 
 @lru_cache(2048)
 def is_fact(item: SceneObject, fact: str) -> Truth:
-    """Whether a key of ``scene_words.FACTS`` is true of an object."""
+    """Whether a key of ``scene_fact_words.FACTS`` is true of an object."""
     topic, _, value = fact.partition(":")
     return _TOPICS[topic](item, value)
 
@@ -294,7 +294,7 @@ _TOPICS: dict[str, Callable[[SceneObject, str], Truth]] = {
 
 
 def is_named(item: SceneObject, noun: str) -> Truth:
-    """Whether a key of ``scene_words.NOUNS`` fits an object."""
+    """Whether a key of ``scene_nouns.NOUNS`` fits an object."""
     if noun == "any":
         return True
     return item.shape == noun

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_virst.training.scene_fact_words import FACTS
 from napari_virst.training.scene_facts import is_fact
 from napari_virst.training.scene_motion import FAST_LENGTH, STILL_LENGTH
+from napari_virst.training.scene_nouns import NOUNS, RELATIONS, SUPERLATIVES
 from napari_virst.training.scene_objects import COLOURS, GEOMETRIC_SHAPES
+from napari_virst.training.scene_phrases import say
 from napari_virst.training.scene_plan import plan_scene
 from napari_virst.training.scene_queries import KINDS_IN_TIME, propose
 from napari_virst.training.scene_render import render
-from napari_virst.training.scene_words import FACTS, NOUNS, RELATIONS, SUPERLATIVES, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_virst.training.scene_objects import Scene, SceneObject
-    from napari_virst.training.scene_words import Phrase
+    from napari_virst.training.scene_phrases import Phrase
 
 _SAID = (*FACTS, *SUPERLATIVES, *NOUNS)
 ATOMS = (*_SAID, *RELATIONS, "plural", *(f"other {atom}" for atom in _SAID))

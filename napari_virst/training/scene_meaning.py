@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_virst.training.scene_facts import Truth
     from napari_virst.training.scene_objects import Scene, SceneObject
-    from napari_virst.training.scene_words import Phrase
+    from napari_virst.training.scene_phrases import Phrase
 
 RANK_RATIO = 1.2
 """Neighbours in an order of size differ at least by this factor."""

@@ -109,7 +109,7 @@ class SceneObject:
 
     @property
     def general_noun(self) -> str:
-        """The key of ``scene_words.NOUNS`` that fits every object of its scene."""
+        """The key of ``scene_nouns.NOUNS`` that fits every object of its scene."""
         return self.shape if self.shape in ("cell", "animal") else "any"
 
 

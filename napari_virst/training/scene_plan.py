@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_virst.training.scene_animals import plan_animal_look, plan_silhouettes
+from napari_virst.training.scene_looks import (
+    plan_arena,
+    plan_background,
+    plan_common_look,
+    plan_fills,
+    plan_floor,
+    plan_look,
+)
 from napari_virst.training.scene_motion import Motion, plan_division, plan_growth, plan_path
 from napari_virst.training.scene_objects import (
-    COLOURS,
     GEOMETRIC_SHAPES,
     HELD_OUT_COMBINATIONS,
-    RGB,
     STYLES,
-    Background,
     Scene,
     SceneObject,
     shown_fractions,
@@ -31,19 +35,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_FLUORESCENT = ("red", "green", "blue", "cyan", "purple", "yellow")
-_FLUORESCENT_RGB: dict[str, RGB] = {
-    "red": (255, 40, 30),
-    "green": (40, 255, 60),
-    "blue": (50, 80, 255),
-    "cyan": (40, 240, 255),
-    "purple": (200, 50, 255),
-    "yellow": (255, 240, 40),
-}
+    from napari_virst.training.scene_looks import Fill
+
 _CALM_KINDS = frozenset({"position", "relation", "rank", "size"})
-_GOOD_CONTRAST = 110.0
-"""Distance of fill and background in RGB from which on both may be textured."""
-_LEVELLED = {"bright": (0.85, 1.0), "dark": (0.22, 0.34), "middle": (0.5, 0.62)}
 
 
 def plan_scene(
@@ -88,18 +82,17 @@ def plan_plain_scene(
     manners = [_fitting(manner, num_frames) for manner in _plan_manners(rng, num_objects, kind, style)]
     floor = 0.0
     if style == "arena":
-        tones, floor = plan_silhouettes(rng, num_objects, by_level=kind == "brightness")
-        fills: list[Fill] = [(None, level, _gray(tone)) for level, tone in tones]
+        fills, floor = plan_arena(rng, num_objects, by_level=kind == "brightness")
     else:
-        fills = _plan_fills(rng, num_objects, style, kind)
+        fills = plan_fills(rng, num_objects, style, kind)
     shapes = _plan_shapes(rng, [fill[0] for fill in fills], style, kind, allow_held_out)
     if style == "arena":
-        background = Background(_gray(floor), _slope(rng, 12), clouds=rng.choice((0.0, rng.uniform(1, 6))))
+        background = plan_floor(rng, floor)
     else:
-        background = _plan_background(rng, style, [fill[2] for fill in fills])
+        background = plan_background(rng, style, [fill[2] for fill in fills])
     motions = _plan_motions(rng, kind, radii, shapes, manners, num_frames)
     shown_NT = shown_fractions(motions, radii, shapes, camera_T2)
-    common = _plan_common_look(rng, style, background)
+    common = plan_common_look(rng, style, background)
     objects = tuple(
         _make_object(rng, style, shape, fill, radius, motion, camera_T2, shown_T, common)
         for shape, fill, radius, motion, shown_T in zip(shapes, fills, radii, motions, shown_NT, strict=True)
@@ -175,42 +168,6 @@ def _fitting(manner: str, num_frames: int) -> str:
     return "straight" if num_frames < 3 and manner in ("turn", "curve") else manner
 
 
-Fill = tuple["str | None", "float | None", RGB]
-
-
-def _plan_fills(rng: Random, num: int, style: str, kind: str) -> list[Fill]:
-    if style == "geometric":
-        pool = rng.sample(sorted(COLOURS), rng.choice((3, 4, 5) if kind == "colour" else (2, 2, 3, 3, 4, 5)))
-        return [(word, None, _varied(rng, COLOURS[word])) for word in (rng.choice(pool) for _ in range(num))]
-    if style == "fluorescence" and (kind == "colour" or (kind != "brightness" and rng.random() < 0.4)):
-        pool = rng.sample(_FLUORESCENT, rng.choice((2, 2, 3)))
-        return [(word, None, _varied(rng, _FLUORESCENT_RGB[word])) for word in (rng.choice(pool) for _ in range(num))]
-    if style == "phase" and kind != "brightness" and rng.random() < 0.5:
-        return [(None, None, _gray(128 + rng.uniform(-18, 18))) for _ in range(num)]
-    tint = _FLUORESCENT_RGB[rng.choice(_FLUORESCENT)] if style == "fluorescence" and rng.random() < 0.35 else None
-    levels = [_LEVELLED[rng.choices(("bright", "dark", "middle"), (0.45, 0.45, 0.1))[0]] for _ in range(num)]
-    if kind == "brightness" and rng.random() < 0.4:
-        spread = [0.25 + 0.75 * place / max(1, num - 1) for place in range(num)]
-        rng.shuffle(spread)
-        levels = [(level, level) for level in spread]
-    fills: list[Fill] = []
-    for low, high in levels:
-        level = rng.uniform(low, high)
-        full = tint or (250.0, 250.0, 250.0)
-        fills.append((None, level, (full[0] * level, full[1] * level, full[2] * level)))
-    return fills
-
-
-def _varied(rng: Random, rgb: RGB) -> RGB:
-    gain = rng.uniform(0.88, 1.06)
-    red, green, blue = (min(255.0, max(0.0, value * gain + rng.uniform(-12, 12))) for value in rgb)
-    return red, green, blue
-
-
-def _gray(value: float) -> RGB:
-    return value, value, value
-
-
 def _plan_shapes(rng: Random, colours: Sequence[str | None], style: str, kind: str, allow_held_out: bool) -> list[str]:
     if style in ("fluorescence", "phase"):
         return ["cell"] * len(colours)
@@ -226,43 +183,6 @@ def _plan_shapes(rng: Random, colours: Sequence[str | None], style: str, kind: s
         fair = fair or [shape for shape in GEOMETRIC_SHAPES if (colour, shape) not in HELD_OUT_COMBINATIONS]
         shapes.append(rng.choice(fair))
     return shapes
-
-
-def _plan_background(rng: Random, style: str, fills: Sequence[RGB]) -> Background:
-    if style == "fluorescence":
-        base = _gray(rng.uniform(3, 34))
-        return Background(base, clouds=rng.uniform(0, 9), cloud_cells=rng.choice((3, 4, 6)))
-    if style == "phase":
-        base = _gray(rng.uniform(112, 148))
-        return Background(base, _slope(rng, 18), clouds=rng.uniform(2, 14), cloud_cells=rng.choice((3, 5, 24)))
-    if style == "gray":
-        base = _gray(rng.choice((rng.uniform(8, 26), rng.uniform(104, 112))))
-        return Background(base, _slope(rng, 8), clouds=rng.uniform(0, 7), cloud_cells=rng.choice((3, 5, 20)))
-    bases = [_background_colour(rng) for _ in range(6)]
-    contrasts = [min(math.dist(base, fill) for fill in fills) / _GOOD_CONTRAST for base in bases]
-    good = [place for place, contrast in enumerate(contrasts) if contrast >= 1]
-    place = good[0] if good else contrasts.index(max(contrasts))
-    base, room = bases[place], min(1.3, contrasts[place])
-    manner = rng.choice(("plain", "gradient", "clouds", "picture", "picture", "stripes"))
-    return Background(
-        base,
-        _slope(rng, 34 * room) if manner == "gradient" or rng.random() < 0.3 else (0.0, 0.0),
-        clouds=rng.uniform(8, 22) * room if manner == "clouds" else 0.0,
-        cloud_cells=rng.choice((3, 4, 6, 10)),
-        picture=rng.uniform(0.25, 0.5) * room if manner == "picture" else 0.0,
-        stripes=rng.uniform(6, 20) * room if manner == "stripes" else 0.0,
-        stripe_period_px=rng.uniform(6, 36),
-    )
-
-
-def _background_colour(rng: Random) -> RGB:
-    brightness = rng.choice((rng.uniform(10, 70), rng.uniform(70, 190), rng.uniform(190, 245)))
-    red, green, blue = (min(255.0, max(0.0, brightness + rng.gauss(0, 14))) for _ in range(3))
-    return red, green, blue
-
-
-def _slope(rng: Random, strength: float) -> tuple[float, float]:
-    return rng.uniform(-strength, strength), rng.uniform(-strength, strength)
 
 
 def _plan_motions(
@@ -355,48 +275,5 @@ def _make_object(
     if shape == "animal":
         spin = 0.0
     centre_T2 = motion.centre_T2 + camera_T2
-    look = common_look | _plan_look(rng, style, radius)
+    look = common_look | plan_look(rng, style, radius)
     return SceneObject(shape, colour, level, rgb, radius, aspect, turn, spin, motion, centre_T2, shown_T, look)
-
-
-def _plan_common_look(rng: Random, style: str, background: Background) -> dict[str, float]:
-    """What cells of one scene share; a dome of their own would change which of them is the brightest."""
-    if style == "fluorescence":
-        return {"dome": rng.uniform(0.1, 0.5), "grain": rng.uniform(0.02, 0.18)}
-    if style == "phase":
-        look = {"grain": rng.uniform(0.02, 0.14), "dome": rng.uniform(0, 0.2), "rim_strength": rng.uniform(0.5, 0.95)}
-        look |= {"rim_width": rng.uniform(0.8, 1.8), "rim_offset": rng.uniform(0.5, 1.5)}
-        return look | {"rim_level": background.base[0] + rng.choice((85, 85, 60, -75))}
-    return {}
-
-
-def _plan_look(rng: Random, style: str, radius: float) -> dict[str, float]:
-    if style == "arena":
-        return plan_animal_look(rng)
-    look = {"edge_softness": rng.uniform(1.0, 2.0), "phase": rng.uniform(0, 6.3)}
-    if style == "fluorescence":
-        return look | {"edge_softness": radius * 128 * rng.uniform(0.12, 0.3) + 0.8, "wobble": rng.uniform(0, 0.1)}
-    if style == "phase":
-        return look | {"wobble": rng.uniform(0, 0.1)}
-    if style == "gray":
-        return look | {"grain": rng.choice((0.0, rng.uniform(0.02, 0.1)))}
-    return look | _geometric_texture(rng)
-
-
-def _geometric_texture(rng: Random) -> dict[str, float]:
-    look: dict[str, float] = {}
-    pattern = rng.choices(("plain", "stripes", "checks", "grain"), (0.5, 0.14, 0.08, 0.28))[0]
-    if pattern in ("stripes", "checks"):
-        look |= {
-            "stripes": rng.uniform(0.1, 0.26),
-            "stripe_rate": rng.uniform(3.5, 9),
-            "checks": float(pattern == "checks"),
-        }
-    elif pattern == "grain":
-        look["grain"] = rng.uniform(0.06, 0.2)
-    if rng.random() < 0.35:
-        look |= {"shade": rng.uniform(-0.22, 0.22), "dome": rng.uniform(0, 0.25)}
-    if rng.random() < 0.25:
-        look |= {"rim_strength": 0.9, "rim_width": rng.uniform(0.6, 1.3), "rim_offset": -rng.uniform(0.6, 1.2)}
-        look["rim_level"] = rng.choice((15.0, 15.0, 240.0))
-    return look

@@ -7,10 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from napari_virst.training.scene_encounters import ENCOUNTERS
+from napari_virst.training.scene_fact_words import FACTS
 from napari_virst.training.scene_facts import both, exists, is_fact, is_related
 from napari_virst.training.scene_meaning import ENDS, TIME_ORDERS, meaning
 from napari_virst.training.scene_objects import COLOURS, GEOMETRIC_SHAPES, HELD_OUT_COMBINATIONS
-from napari_virst.training.scene_words import FACTS, Phrase
+from napari_virst.training.scene_phrases import Phrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,6 +83,8 @@ def _propose_brightness(rng: Random, item: SceneObject) -> Phrase:
 
 
 def _with_fact(options: Sequence[str]) -> Callable[[Random, SceneObject], Phrase]:
+    """Build what names an object by one of some facts, a true one if there is any."""
+
     def propose(rng: Random, item: SceneObject) -> Phrase:
         true = [option for option in options if is_fact(item, option)]
         noun, facts = _noun_of(rng, item)
@@ -91,6 +94,8 @@ def _with_fact(options: Sequence[str]) -> Callable[[Random, SceneObject], Phrase
 
 
 def _with_superlative(options: Sequence[str], plain: float = 0.55) -> Callable[[Random, SceneObject], Phrase]:
+    """Build what names an object by one of some places in an order, true or not."""
+
     def propose(rng: Random, item: SceneObject) -> Phrase:
         noun, facts = _noun_of(rng, item, plain=plain)
         return Phrase(noun, facts, superlative=rng.choice(options))

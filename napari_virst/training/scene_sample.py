@@ -14,8 +14,8 @@ from napari_virst.training.scene_facts import exists
 from napari_virst.training.scene_meaning import meaning
 from napari_virst.training.scene_motion import plan_path
 from napari_virst.training.scene_objects import COLOURS, HELD_OUT_COMBINATIONS, Background, shown_fractions
+from napari_virst.training.scene_phrases import Phrase, say_plainly
 from napari_virst.training.scene_plan import plan_plain_scene
-from napari_virst.training.scene_words import Phrase, say_plainly
 
 if TYPE_CHECKING:
     from napari_virst.training.scene_objects import Scene, SceneObject

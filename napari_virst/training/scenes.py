@@ -15,11 +15,11 @@ import torch
 
 from napari_virst.training.scene_follow import draw_clips
 from napari_virst.training.scene_objects import HELD_OUT_COMBINATIONS
+from napari_virst.training.scene_phrases import say, vocabulary
 from napari_virst.training.scene_plan import plan_scene
 from napari_virst.training.scene_queries import KINDS, KINDS_IN_TIME, propose
 from napari_virst.training.scene_render import render
 from napari_virst.training.scene_sample import plan_sample
-from napari_virst.training.scene_words import say, vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_virst.training.scene_objects import Scene
-    from napari_virst.training.scene_words import Phrase
+    from napari_virst.training.scene_phrases import Phrase
 
 __all__ = [
     "FIRST_EVALUATION_SEED",

@@ -224,6 +224,10 @@ def _with_language_losses(
     if weights.pointing and heard.seen.is_video and heard.grounding.pointed_BV is not None:
         shares_XV = heard.seen.shares(heard.lesson)
         extra["pointing"] = weights.pointing * pointing_loss(heard.grounding.pointed_BV, shares_XV)
+    if weights.there:
+        pointed_XV = heard.grounding.pointed_BV if heard.seen.is_video else None
+        there = auxiliary.there(heard.grounding.hidden_BND, pointed_XV, heard.lesson.masks_XTSS)
+        extra["there"] = weights.there * there
     if weights.sentence:
         extra["sentence"] = weights.sentence * _sentence_loss(auxiliary, heard)
     if weights.token:

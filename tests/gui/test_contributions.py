@@ -114,7 +114,7 @@ def test_sample_suggests_a_query_that_fits(make_bench: Callable[..., Any]) -> No
     bench = make_bench()
     [(data, arguments, _)] = contributions.moving_shapes()
     bench.viewer.add_image(data, **arguments)
-    assert bench.dock.query_edit.placeholderText() == "the red disc"
+    assert bench.dock.query_edit.placeholderText() == "e.g. the red disc"
 
 
 def close_and_wait(bench: Any, runners: list[WindowRunner]) -> None:

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Image, Labels, Points
+from napari.layers._source import layer_source
 from napari.utils.colormaps import Colormap
 
 from napari_virst.errors import VideoError
@@ -78,6 +80,25 @@ def test_movie_of_our_reader_is_read_from_its_file_again(tmp_path: Path) -> None
     assert layers.video_source(image).data == path
     path.unlink()
     assert layers.video_source(image).data is image.data
+
+
+@pytest.mark.parametrize("is_stack", [False, True], ids=["one-file", "first-of-a-folder"])
+def test_file_that_napari_opened_is_known_where_it_holds_the_same_video(tmp_path: Path, is_stack: bool) -> None:
+    video = np.zeros((4, 8, 9), np.uint8)
+    if is_stack:
+        for number, frame in enumerate(video):
+            tifffile.imwrite(tmp_path / f"{number}.tif", frame)
+    else:
+        tifffile.imwrite(tmp_path / "0.tif", video, photometric="minisblack")
+    place = tmp_path if is_stack else tmp_path / "0.tif"
+    assert layers.file_of(opened_by_napari(video, tmp_path / "0.tif")) == str(place)
+    assert layers.file_of(opened_by_napari(np.zeros((3, 8, 9)), tmp_path / "0.tif")) is None
+    assert layers.file_of(Image(video)) is None
+
+
+def opened_by_napari(data: Any, path: Path) -> Image:
+    with layer_source(path=str(path), reader_plugin="napari"):
+        return Image(data)
 
 
 @pytest.mark.parametrize(

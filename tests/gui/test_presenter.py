@@ -8,8 +8,10 @@ import pytest
 from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
 from napari.components import ViewerModel
 
+from napari_virst.gui import layers
 from napari_virst.gui.layers import METADATA_KEY
 from napari_virst.gui.main_thread import MainThread, WindowRunner
+from napari_virst.gui.query_menu import QueryMenu
 from napari_virst.records import Learned, Provenance
 
 if TYPE_CHECKING:
@@ -298,10 +300,85 @@ def test_run_without_an_image_says_what_to_do(make_bench: Callable[..., Any]) ->
     assert "open one" in bench.message
 
 
-def test_empty_query_is_a_sentence_not_a_traceback(bench: Any) -> None:
-    bench.presenter.run("   ")
-    assert bench.message.startswith("⚠ ")
-    assert "Traceback" not in bench.message
+def test_object_painted_without_a_query_is_followed(bench: Any) -> None:
+    layer = bench.ask("   ")
+    assert (layer.name, layer.mode, "Shift+S" in bench.message) == ("disc · object", "paint", True)
+    bench.presenter.repropagate(layer)
+    assert "paint" in bench.message
+    bench.go_to(2)
+    layer.data[2:3] = bench.video.masks[2][None].astype(np.uint16)
+    bench.presenter.repropagate(layer)
+    np.testing.assert_array_equal(np.asarray(layer.data) != 0, bench.video.masks)
+
+
+def test_painting_a_second_object_begins_a_second_track(bench: Any) -> None:
+    names = [bench.ask("").name, bench.ask("").name]
+    assert names == ["disc · object", "disc · object 2"]
+
+
+def test_name_given_to_a_layer_is_kept_with_the_project(
+    bench: Any, make_bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.ask().name = "mother cell"
+    assert bench.dock.track_list.item(0).text() == "mother cell"
+    monkeypatch.setattr(bench.dock, "ask_folder_to_save", lambda name: tmp_path / "saved")
+    bench.dock.save_requested.emit()
+    other = make_bench(ViewerModel())
+    other.add_video()
+    monkeypatch.setattr(other.dock, "ask_folder_to_open", lambda start: tmp_path / "saved")
+    other.dock.open_requested.emit()
+    assert other.viewer.layers[-1].name == "disc · mother cell"
+    assert other.presenter._desk.session.tracks[0].query.text == "the red disc"
+
+
+def test_query_is_renamed_from_its_menu(bench: Any) -> None:
+    layer = bench.ask()
+    menu = bench.dock.findChild(QueryMenu)
+    menu.rename_requested.emit(bench.presenter._desk.session.tracks[0].track_id, "mother cell")
+    assert (layer.name, bench.dock.track_list.item(0).text()) == ("disc · mother cell", "mother cell")
+
+
+def test_removed_query_is_gone_from_list_layers_and_project(bench: Any) -> None:
+    first, second = bench.ask("the red disc"), bench.ask("the disc")
+    track = bench.presenter._desk.session.tracks[0]
+    bench.viewer.layers.selection.active = first
+    bench.dock.findChild(QueryMenu).removal_requested.emit(track.track_id)
+    assert "is removed" in bench.message
+    assert [layer.name for layer in bench.viewer.layers] == ["disc", "disc · the disc"]
+    assert bench.dock.track_list.count() == 1
+    assert [one.query.name for one in bench.presenter._desk.session.tracks] == ["the disc"]
+    assert bench.presenter._showing.layer == second
+    np.testing.assert_allclose(second.get_color(1)[:3], layers.color_of(0), atol=0.01)
+
+
+def test_new_run_does_not_show_how_far_the_last_one_came(bench: Any) -> None:
+    bench.ask()
+    shown: list[str] = []
+    bench.presenter._desk.busy_changed.connect(
+        lambda is_busy: is_busy and (bench.presenter._showing._show_work(), shown.append(progress_of(bench)))
+    )
+    bench.ask()
+    assert shown == ["starting …"]
+
+
+def progress_of(bench: Any) -> str:
+    return str(bench.dock.progress_label.text()).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_project_of_an_array_asks_for_its_video_by_name_and_size(
+    bench: Any, make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.ask()
+    folder = bench.presenter._desk.session.folder
+    bench.presenter.close()
+    other = make_bench(ViewerModel())
+    monkeypatch.setattr(other.dock, "ask_folder_to_open", lambda start: folder)
+    other.dock.open_requested.emit()
+    assert "12 frames of 48×32" in other.message
+    assert "“disc”" in other.message
+    other.add_video()
+    other.dock.open_requested.emit()
+    assert other.message == ""
 
 
 def test_error_of_the_model_is_shown_and_the_next_run_works(bench: Any) -> None:

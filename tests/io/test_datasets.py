@@ -6,45 +6,18 @@ import numpy as np
 import pytest
 from fixtures.benchmarks import (
     SIZE,
-    compressed,
     draw_video,
     halves,
-    run_lengths,
     write_like_youtube_vos,
     write_mevis,
     write_revos,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from napari_virst.engine.protocol import Frames
 from napari_virst.errors import InputError, MaskError, VideoError
-from napari_virst.io.datasets import decode_run_lengths, frame_names, open_dataset
+from napari_virst.io.datasets import open_dataset
 
 pytest.importorskip("pycocotools")
-
-
-@settings(deadline=None)
-@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_run_lengths_decode_to_the_mask_they_were_made_from(mask):
-    np.testing.assert_array_equal(decode_run_lengths(run_lengths(mask), mask.shape), mask)
-    np.testing.assert_array_equal(decode_run_lengths(compressed(mask), mask.shape), mask)
-
-
-def test_run_lengths_go_down_the_columns():
-    decoded = decode_run_lengths({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3))
-    np.testing.assert_array_equal(decoded, [[False, True, False], [True, False, False]])
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"size": [3, 2], "counts": [6]}, {"size": [2, 3]}, {"size": [2, 3], "counts": 5}, ["no"]],
-    ids=["another-size", "no-counts", "counts-a-number", "not-an-object"],
-)
-def test_malformed_run_lengths_are_refused(wrong):
-    with pytest.raises(MaskError):
-        decode_run_lengths(wrong, (2, 3))
 
 
 def test_truth_is_the_union_of_what_is_referred_to(tmp_path):
@@ -143,9 +116,3 @@ def test_malformed_list_of_expressions_is_explained(tmp_path, content):
 def test_another_folder_is_explained(tmp_path):
     with pytest.raises(InputError, match="check the folder"):
         open_dataset(tmp_path, "revos")
-
-
-def test_names_of_frames_come_in_the_order_of_their_numbers(tmp_path):
-    for name in ("t10", "t2", "t1"):
-        (tmp_path / f"{name}.png").touch()
-    assert frame_names(tmp_path) == ("t1", "t2", "t10")

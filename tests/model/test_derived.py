@@ -44,6 +44,12 @@ def test_value_follows_the_weights(doubled, change):
         assert torch.equal(doubled(weight), torch.full((3,), 4.0))
 
 
+def test_a_new_tensor_never_passes_for_one_that_was_freed(doubled):
+    with torch.no_grad():
+        for number in range(50):
+            assert float(doubled(torch.full((64,), float(number)))[0]) == 2 * number
+
+
 def test_another_size_is_another_value(doubled):
     weight = torch.ones(3)
     with torch.no_grad():

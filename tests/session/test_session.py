@@ -689,6 +689,20 @@ def test_session_that_cannot_save_still_closes_its_runner(followed: Study) -> No
         followed.session.run(the_track(followed))
 
 
+def test_new_name_of_a_track_is_kept_and_its_words_stay(followed: Study) -> None:
+    track = the_track(followed)
+    words = track.query.text
+    followed.session.rename_track(track, " mother  cell ")
+    assert followed.reopen().session.tracks[0].query == Query(words, "mother cell")
+
+
+def test_track_without_words_keeps_its_name_where_the_new_one_is_empty(followed: Study) -> None:
+    track = followed.session.ask(Query("", "object"))
+    with pytest.raises(QueryError):
+        followed.session.rename_track(track, "  ")
+    assert track.query.name == "object"
+
+
 def test_removed_track_stays_away_and_its_masks_stay_on_disk(followed: Study) -> None:
     track = the_track(followed)
     removed: list[Track] = []

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import torch
 
-from napari_virst.training.auxiliary import Alignment, PathReader, TopicReader, classes_of, owner_cells, pointing_loss
+from napari_virst.training.auxiliary import (
+    Alignment,
+    PathReader,
+    ThereReader,
+    TopicReader,
+    classes_of,
+    owner_cells,
+    pointing_loss,
+)
 from napari_virst.training.scene_lessons import STILL_TOPICS, TOPICS
 
 
@@ -74,3 +82,23 @@ def test_cells_without_objects_teach_nothing():
     loss.backward()
     assert loss.item() == 0
     assert not cells.grad.any()
+
+
+def test_what_is_nowhere_is_learned_with_and_without_a_pointer():
+    torch.manual_seed(0)
+    masks = torch.zeros(4, 2, 8, 8)
+    masks[:2, 1, :4] = 1
+    for pointed in (None, torch.randn(4, 5)):
+        before, after = fall(ThereReader(8), torch.randn(4, 3, 8), pointed, masks, steps=60)
+        assert after < 0.3 * before
+
+
+def test_topics_that_nothing_is_known_of_cost_nothing():
+    torch.manual_seed(0)
+    reader, cells = TopicReader(8, tuple(TOPICS)), torch.randn(6, 8)
+    classes = torch.full((6, len(TOPICS)), -1)
+    classes[:4, 0] = torch.arange(4)
+    loss = reader(cells, classes)
+    assert bool(loss.isfinite())
+    classes[:4, -1] = 1
+    assert reader(cells, classes) > loss

@@ -5,15 +5,16 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from fixtures.scenes import drawn
 
-from napari_virst.training.scene_encounters import gaps
+from napari_virst.training.scene_fact_words import FACTS
 from napari_virst.training.scene_facts import is_fact
 from napari_virst.training.scene_meaning import TIME_ORDERS, meaning
+from napari_virst.training.scene_nouns import NOUNS, SUPERLATIVES
 from napari_virst.training.scene_objects import STYLES
 from napari_virst.training.scene_plan import plan_scene
 from napari_virst.training.scene_queries import propose
 from napari_virst.training.scene_render import render
-from napari_virst.training.scene_words import FACTS, NOUNS, RELATIONS, SUPERLATIVES, Phrase, say
 from napari_virst.training.scenes import FIRST_EVALUATION_SEED, language_scenes, plan_queries
 
 NUM_FRAMES = 8
@@ -25,12 +26,6 @@ def planned():
     """Planned queries of each kind that has plays in it."""
     kinds = {"motion": 150, "change": 80, "relation": 120, "time": 120, "reasoning": 80}
     return {kind: plan_queries(num, NUM_FRAMES, FIRST_EVALUATION_SEED, kinds=(kind,)) for kind, num in kinds.items()}
-
-
-def drawn(queries):
-    """Frames (B, T, H, W, 3) and owners (B, T, H, W), clean."""
-    frames, owners = render([query.scene for query in queries], 128, torch.Generator().manual_seed(0), clean=True)
-    return frames.permute(0, 1, 3, 4, 2).float().numpy(), owners.numpy()
 
 
 def saying(queries, fact):
@@ -122,51 +117,6 @@ def test_first_and_last_ones_come_and_go_first_and_last_in_the_picture(planned, 
         assert len(set(moments.values())) > 1
 
 
-def related(planned, relation):
-    queries = [query for kind in ("relation", "reasoning") for query in planned[kind]]
-    found = [query for query in queries if query.phrase.relation == relation]
-    assert found, f"no query says {relation}"
-    return [(target(query), query.scene.objects[meaning(query.scene, query.phrase.other)[0]], query) for query in found]
-
-
-def test_followers_stay_behind_on_the_same_way(planned):
-    for item, other, _ in related(planned, "follows"):
-        way = np.array(other.motion.displacement) / np.hypot(*other.motion.displacement)
-        ahead_T = (item.centre_T2 - other.centre_T2) @ way
-        assert (ahead_T < -0.05).all()
-        assert np.array(item.motion.displacement) @ way > 0.1
-
-
-def test_overtaking_objects_are_first_behind_and_then_ahead(planned):
-    for item, other, _ in related(planned, "overtakes"):
-        way = np.array(other.motion.displacement) / np.hypot(*other.motion.displacement)
-        ahead_T = (item.centre_T2 - other.centre_T2) @ way
-        assert ahead_T[0] < -0.05
-        assert ahead_T[-1] > 0.05
-
-
-def test_bumping_objects_move_until_their_pixels_meet_the_resting_one(planned):
-    found = related(planned, "bumps")
-    for (item, other, query), owner_THW in zip(found, drawn([query for _, _, query in found])[1], strict=True):
-        gap_T = gaps(item, other)
-        moment = int(np.argmin(gap_T))
-        assert gap_T[0] > 0.05
-        assert np.hypot(*(item.motion.centre_T2[moment] - item.motion.centre_T2[0])) > 0.08
-        assert np.hypot(*(other.motion.centre_T2[moment] - other.motion.centre_T2[0])) < 0.03
-        second = query.scene.objects.index(other)
-        mine, its = (np.argwhere(owner_THW[moment] == index + 1) for index in (query.meant[0], second))
-        assert np.hypot(*(mine[:, None] - its[None]).transpose(2, 0, 1)).min() < 5
-
-
-@pytest.mark.parametrize(("relation", "inverse"), [("bumps", "bumped"), ("follows", "followed")])
-def test_inverse_relations_mean_the_other_object(planned, relation, inverse):
-    item, other, query = related(planned, inverse)[0]
-    assert meaning(query.scene, query.phrase) == (query.scene.objects.index(item),)
-    swapped = Phrase(query.phrase.noun, relation=relation, other=query.phrase.other)
-    assert meaning(query.scene, swapped) != query.meant
-    assert other is not item
-
-
 def test_two_step_queries_name_their_landmark_mostly_by_more_than_looks(planned):
     looks = ("colour", "level", "form", "size")
     deeper = [
@@ -243,15 +193,6 @@ def test_plays_are_decided_by_the_seed(kind):
         for one, other in zip(first, again, strict=True)
         for a, b in zip(one.scene.objects, other.scene.objects, strict=True)
     )
-
-
-def test_every_relation_puts_its_landmark_into_words():
-    rng = Random(0)
-    for relation, links in RELATIONS.items():
-        texts = {say(rng, Phrase("star", relation=relation, other=Phrase("ring"))) for _ in range(60)}
-        assert not any("{" in text for text in texts)
-        assert all("star" in text for text in texts)
-        assert len(texts) > len(links)
 
 
 def test_proposals_are_true_for_a_scene_planned_for_another_kind():

@@ -1,0 +1,135 @@
+"""What was typed for ``napari-virst segment``, read and checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_virst.errors import InputError, MaskError, QueryError
+from napari_virst.io.masks import read_mask
+from napari_virst.records import Anchor, Query
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class CorrectionArgument:
+    """``FRAME=MASK`` as typed; MASK is a file, or "absent"."""
+
+    frame: int
+    mask: str
+
+    @classmethod
+    def parse(cls, text: str) -> CorrectionArgument:
+        """Read ``FRAME=MASK``.
+
+        Raises
+        ------
+        MaskError
+            When it has another form.
+        """
+        match = re.fullmatch(r"\s*(\d+)\s*=\s*(.+)", text)
+        if match is None:
+            raise MaskError(f'--correct must be FRAME=MASK, e.g. 0=first.png or 12=absent; got "{text}".')
+        return cls(int(match[1]), match[2].strip())
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """What was typed, but for the model."""
+
+    video: str
+    queries: tuple[str, ...]
+    out: Path
+    corrections: tuple[str, ...] = ()
+    """Each ``FRAME=MASK``."""
+    label: int | None = None
+    """Which value of the mask files is the object."""
+    region: str | None = None
+    axes: str | None = None
+    channel: int | None = None
+    z: str | None = None
+    frames_sampled: str | None = None
+    excluded_anchors: tuple[int, ...] = ()
+    learn: bool = False
+
+    @property
+    def plane(self) -> int | Literal["max", "mean"] | None:
+        """The Z plane as ``open_video`` takes it, which checks the words."""
+        return int(self.z) if self.z is not None and self.z.isdigit() else self.z  # type: ignore[return-value]
+
+
+def read_anchors(
+    corrections: list[CorrectionArgument], shape: tuple[int, int, int], label: int | None
+) -> tuple[Anchor, ...]:
+    """Read the masks of ``--correct`` as user anchors, one per frame, in order.
+
+    Raises
+    ------
+    MaskError
+        When a frame is outside the video or given twice, or a mask does not fit.
+    """
+    num_frames, height, width = shape
+    anchors: dict[int, Anchor] = {}
+    for correction in corrections:
+        if correction.frame >= num_frames or correction.frame in anchors:
+            problem = "given twice" if correction.frame in anchors else f"beyond the last frame, {num_frames - 1}"
+            raise MaskError(f"--correct must name each frame once; frame {correction.frame} is {problem}.")
+        if correction.mask == ABSENT:
+            mask = np.zeros((height, width), np.bool_)
+        else:
+            mask = read_mask(correction.mask, (height, width), label=label)
+            if not mask.any():
+                problem = "it is empty" if label is None else f"no pixel has the value {label} of --label"
+                raise MaskError(
+                    f'The mask "{correction.mask}" must show the object; {problem}; '
+                    f'say "{correction.frame}={ABSENT}" where the object cannot be seen.'
+                )
+        anchors[correction.frame] = Anchor(correction.frame, mask)
+    return tuple(anchors[frame] for frame in sorted(anchors))
+
+
+def plan_queries(texts: tuple[str, ...], has_anchors: bool) -> list[Query]:
+    """Turn what was typed into queries; a mask alone is followed under the name "object".
+
+    Raises
+    ------
+    QueryError
+        When there is nothing to follow, or masks come with several queries.
+    """
+    if has_anchors and len(texts) > 1:
+        raise QueryError(f"--correct must come with one query; got {len(texts)}; run them one after the other.")
+    if not texts and not has_anchors:
+        raise QueryError('Give a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png; got neither.')
+    return [Query(text) for text in texts] or [Query("", name="object")]
+
+
+def check_excluded(frames: tuple[int, ...], num_frames: int) -> frozenset[int]:
+    """Return the frames of ``--exclude-anchor``.
+
+    Raises
+    ------
+    InputError
+        When one is outside the video.
+    """
+    if outside := [frame for frame in frames if not 0 <= frame < num_frames]:
+        raise InputError(f"--exclude-anchor must name frames from 0 to {num_frames - 1}; got {outside[0]}; correct it.")
+    return frozenset(frames)
+
+
+def check_output(out: Path) -> None:
+    """Refuse an output folder that is a file.
+
+    Raises
+    ------
+    InputError
+        When ``out`` exists and is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f'-o must be a folder; "{out}" is a file; choose another name.')

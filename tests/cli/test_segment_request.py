@@ -1,0 +1,71 @@
+"""What was typed is read as it was meant, or refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_virst.cli.segment_request import (
+    CorrectionArgument,
+    SegmentRequest,
+    check_excluded,
+    plan_queries,
+    read_anchors,
+)
+from napari_virst.errors import InputError, MaskError, QueryError
+
+
+@given(st.integers(0, 10**6), st.text("abc=./ ü", min_size=1).map(str.strip).filter(bool))
+def test_a_correction_is_split_at_the_first_equals_sign(frame, mask):
+    assert CorrectionArgument.parse(f" {frame} = {mask} ") == CorrectionArgument(frame, mask)
+
+
+@pytest.mark.parametrize("text", ["first.png", "=first.png", "-1=first.png", "3="], ids=str)
+def test_a_correction_of_another_form_is_refused(text):
+    with pytest.raises(MaskError, match="FRAME=MASK"):
+        CorrectionArgument.parse(text)
+
+
+def test_a_mask_alone_is_followed_under_the_name_object():
+    assert [(query.text, query.name) for query in plan_queries((), True)] == [("", "object")]
+    with pytest.raises(QueryError):
+        plan_queries((), False)
+    with pytest.raises(QueryError):
+        plan_queries(("one", "two"), True)
+
+
+def test_absent_frames_are_empty_anchors_in_order_of_time():
+    anchors = read_anchors([CorrectionArgument(n, "absent") for n in (4, 1)], (6, 3, 5), None)
+    assert [anchor.frame for anchor in anchors] == [1, 4]
+    assert all(anchor.mask.shape == (3, 5) and anchor.is_absent for anchor in anchors)
+
+
+@pytest.mark.parametrize(
+    ("label", "problem"), [(None, "it is empty"), (3, "no pixel has the value 3 of --label")], ids=["empty", "label"]
+)
+def test_a_mask_that_shows_nothing_is_refused_with_the_reason(tmp_path, label, problem):
+    path = tmp_path / "mask.npy"
+    np.save(path, np.full((3, 5), 0 if label is None else 255, np.uint8))
+    with pytest.raises(MaskError, match=problem):
+        read_anchors([CorrectionArgument(0, str(path))], (6, 3, 5), label)
+
+
+@pytest.mark.parametrize("frames", [(6,), (1, 1)], ids=["beyond-the-end", "twice"])
+def test_corrections_that_name_no_frame_of_their_own_are_refused(frames):
+    with pytest.raises(MaskError, match="each frame once"):
+        read_anchors([CorrectionArgument(n, "absent") for n in frames], (6, 3, 5), None)
+
+
+def test_excluded_anchors_lie_in_the_video():
+    assert check_excluded((0, 5), 6) == {0, 5}
+    with pytest.raises(InputError, match="0 to 5"):
+        check_excluded((6,), 6)
+
+
+@pytest.mark.parametrize(("z", "plane"), [(None, None), ("3", 3), ("max", "max")], ids=["none", "number", "word"])
+def test_z_is_a_number_or_a_word(z, plane):
+    assert SegmentRequest("v.tif", ("the cell",), Path("out"), z=z).plane == plane
