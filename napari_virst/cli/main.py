@@ -1,7 +1,7 @@
 """The command line: ``napari-virst demo | segment | explain | convert | evaluate | info | train``.
 
-Exit status: 0 done; 2 the command was typed wrongly; 3 the video, a mask or a query cannot be used; 4 the model or
-the device cannot be used; 5 the model failed while running; 130 stopped with Ctrl+C, finished frames kept.
+Exit status: 0 done; 2 the command was typed wrongly; 3 the video, a mask, a query or a project cannot be used; 4 the
+model or the device cannot be used; 5 the model failed while running; 130 stopped with Ctrl+C, finished frames kept.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations 
     ZOption,
 )
 from napari_virst.cli.report import STDERR, print_json
-from napari_virst.errors import CheckpointError, DeviceError, InputError, VirstError
+from napari_virst.errors import CheckpointError, DeviceError, InputError, ProjectError, VirstError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ app.add_typer(evaluate.app)
 
 def exit_status(error: VirstError) -> int:
     """Return the exit status that an error stands for."""
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | ProjectError):
         return 3
     return 4 if isinstance(error, CheckpointError | DeviceError) else 5
 

@@ -62,7 +62,7 @@ def run_segment(request: SegmentRequest, wake: Callable[[FrameSample | None], Ca
     check_output(request.out)
     corrections = [CorrectionArgument.parse(text) for text in request.corrections]
     region = Region.parse(request.region) if request.region is not None else None
-    queries = plan_queries(request.queries, bool(corrections))
+    queries = plan_queries(request.queries, corrections)
     opened = open_video(request.video, axes=request.axes, channel=request.channel, z=request.plane)
     with opened, opened.reader() as frames:
         for remark in opened.notes:

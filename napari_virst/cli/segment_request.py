@@ -95,7 +95,7 @@ def read_anchors(
     return tuple(anchors[frame] for frame in sorted(anchors))
 
 
-def plan_queries(texts: tuple[str, ...], has_anchors: bool) -> list[Query]:
+def plan_queries(texts: tuple[str, ...], corrections: list[CorrectionArgument]) -> list[Query]:
     """Turn what was typed into queries; a mask alone is followed under the name "object".
 
     Raises
@@ -103,10 +103,15 @@ def plan_queries(texts: tuple[str, ...], has_anchors: bool) -> list[Query]:
     QueryError
         When there is nothing to follow, or masks come with several queries.
     """
-    if has_anchors and len(texts) > 1:
+    if corrections and len(texts) > 1:
         raise QueryError(f"--correct must come with one query; got {len(texts)}; run them one after the other.")
-    if not texts and not has_anchors:
+    if not texts and not corrections:
         raise QueryError('Give a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png; got neither.')
+    if not texts and all(correction.mask == ABSENT for correction in corrections):
+        raise QueryError(
+            "What to follow must be said by a query or shown by a mask; got only frames without the object; "
+            'add a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png.'
+        )
     return [Query(text) for text in texts] or [Query("", name="object")]
 
 

@@ -51,7 +51,7 @@ def run_training(request: TrainingRequest) -> None:
 
         from napari_virst.training.recipes import RECIPES, open_run
     if request.recipe not in RECIPES:
-        raise InputError(f'The recipe must be one of {", ".join(sorted(RECIPES))}; got "{request.recipe}".')
+        raise InputError(f'The recipe must be one of {", ".join(sorted(RECIPES))}; got "{request.recipe}"; choose one.')
     _check_folder(request)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if request.num_threads:

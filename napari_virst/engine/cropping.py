@@ -39,7 +39,9 @@ class Region:
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
         region = cls(*(int(n) for n in match.groups())) if match else None
         if region is None or region.y1 - region.y0 < 8 or region.x1 - region.x0 < 8:
-            raise InputError(f'A region must be y0,x0,y1,x1 in pixels, 8 or more to a side; got "{text}".')
+            raise InputError(
+                f'A region must be y0,x0,y1,x1 in pixels, 8 or more to a side; got "{text}"; give e.g. 0,0,64,64.'
+            )
         return region
 
     def check(self, shape: tuple[int, int]) -> None:
@@ -53,7 +55,7 @@ class Region:
         if self.y1 > shape[0] or self.x1 > shape[1]:
             raise InputError(
                 f"A region must lie inside the frame of {shape[0]} rows and {shape[1]} columns; "
-                f"got {self.y0},{self.x0},{self.y1},{self.x1}."
+                f"got {self.y0},{self.x0},{self.y1},{self.x1}; choose a smaller one."
             )
 
     def cut(self, image: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -39,6 +39,15 @@ class Frames(Protocol):
 
 
 @runtime_checkable
+class StoredFrames(Protocol):
+    """Frames that know their pixels apart from how they are stored and shown."""
+
+    def pixels_fingerprint(self) -> str:
+        """Short text that is the same for a file and for an array of what is in it, whatever the contrast."""
+        ...
+
+
+@runtime_checkable
 class Segmenter(Protocol):
     """Something that follows a query along a video."""
 

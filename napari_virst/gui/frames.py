@@ -47,6 +47,10 @@ class LayerFrames:
         """Short text that differs where the pixels may differ."""
         return self._reader.fingerprint
 
+    def pixels_fingerprint(self) -> str:
+        """Short text that is the same for a file and for an array of what is in it, whatever the contrast."""
+        return self._reader.pixels_fingerprint()
+
     @property
     def path(self) -> str | None:
         """The file or folder of the video; None for an array of which none is known."""

@@ -39,6 +39,7 @@ class Instancing:
 
     def __init__(self, viewer: ViewerModel, desks: Desks, say: Callable[[str], None], tell: Callable[[], None]) -> None:
         self._viewer, self._desks, self._say, self._tell = viewer, desks, say, tell
+        self._to_undo: Labels | None = None
 
     def labels_of(self, layer: Labels) -> tuple[tuple[int, ...], int]:
         """Give the instances of a track, none where it is not split, and the one picked on the canvas."""
@@ -119,15 +120,25 @@ class Instancing:
 
     def undo(self, layer: Labels) -> None:
         """Take back the last run, correction, acceptance or renaming of a track."""
+        self._to_undo = None
         desk, track = self._desks.owner_of(layer)
         if desk.session.busy:
             desk.session.cancel()
         if desk.session.busy:
-            self._say("The run is being stopped; press Ctrl+Alt+Z again to take it back.")
+            self._to_undo = layer
+            self._say("The run is being stopped, then taken back.")
             return
         said = partial(sentences.undone, query=track.query.name)
         undo = partial(desk.session.undo, track)
         desk.do_in_background("undoing", undo, lambda action: self._done(said(action)), can_cancel=False)
+
+    def undo_when_stopped(self) -> None:
+        """Take back what was still being stopped when that was wished."""
+        owner = None if self._to_undo is None else self._desks.find(self._to_undo)
+        if self._to_undo is not None and (owner is None or not owner[0].session.busy):
+            layer, self._to_undo = self._to_undo, None
+            if owner is not None:
+                self.undo(layer)
 
     def _done(self, text: str, desk: Desk | None = None) -> None:
         is_halted = desk is not None and desk.session.was_halted

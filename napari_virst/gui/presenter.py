@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Qt
 
 from napari_virst.gui import layers, sentences
 from napari_virst.gui.desks import Desks
@@ -84,6 +84,8 @@ class Presenter(QObject):
             (dock.learning_wished, self.learn),
         ):
             wished.connect(partial(self._for_current, action))
+        # Queued: the session is not through with the end of a run when it tells of it.
+        self._desks.worked.connect(self._on_worked, Qt.ConnectionType.QueuedConnection)
         self._connect_timeline()
         menu = QueryMenu(dock.track_list)
         menu.rename_requested.connect(self._on_rename_requested)
@@ -308,6 +310,10 @@ class Presenter(QObject):
         layer = self._showing.layer
         if layer is not None:
             self._reviewing.go_to(layer, self._wanted_frame)
+
+    @guarded
+    def _on_worked(self) -> None:
+        self._instancing.undo_when_stopped()
 
     @guarded
     def _fill_instances(self) -> None:

@@ -35,8 +35,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def progress(now: Progress) -> str:
+def progress(now: Progress, *, waits: bool = False) -> str:
     """Say how far a job has come: stage, frames, speed, time left; what is not known is left out.
+
+    ``waits``: it is the job before the one that is looked at.
 
     Examples
     --------
@@ -45,7 +47,11 @@ def progress(now: Progress) -> str:
     'following · 40/120 frames · 10.0 frames/s · 8 s left'
     >>> progress(Progress(num_done=0, num_total=120, elapsed_s=4.0, stage="waking the model"))
     'waking the model …'
+    >>> progress(Progress(num_done=0, num_total=120, elapsed_s=4.0, stage="following"), waits=True)
+    'Waits for the run before it · following …'
     """
+    if waits:
+        return f"Waits for the run before it · {progress(now)}"
     if not now.num_done:
         return f"{now.stage or 'starting'} …"
     parts = [now.stage] if now.stage else []

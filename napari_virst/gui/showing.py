@@ -111,6 +111,7 @@ class Showing(QObject):
         if self.desk is not None:
             self._viewer.layers.selection.active = self.desk.show_track(track)
         self._telling.ask()
+        self._working.ask()
 
     # Messages ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,9 @@ class Showing(QObject):
         if now is None:
             self._dock.show_progress("starting …" if is_busy else "")
         elif is_busy:
-            self._dock.show_progress(sentences.progress(now), now.num_done, now.num_total if now.num_done else 0)
+            waits = desk is not None and track is not None and desk.session.waits(track)
+            text = sentences.progress(now, waits=waits)
+            self._dock.show_progress(text, now.num_done, now.num_total if now.num_done else 0)
         else:
             is_complete = track is not None and not track.unfinished()
             self._dock.show_progress(sentences.finished(now, is_complete=is_complete), now.num_done, now.num_total)

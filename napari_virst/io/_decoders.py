@@ -43,6 +43,8 @@ class Decoder(ABC):
     """Frames per second, where the source says so."""
     notes: tuple[str, ...] = ()
     """What the user should know, one sentence each."""
+    is_quick_anywhere: bool = True
+    """Whether any frame is there at once; False where those before it must be decoded too."""
 
     def __init__(self) -> None:
         self._lock = RLock()

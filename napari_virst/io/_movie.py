@@ -34,6 +34,8 @@ _MAX_BACKFILL = 12
 class MovieDecoder(Decoder):
     """One video stream of a movie file as (T, H, W, 3) uint8 RGB, or (T, H, W) uint8 or uint16 where it is gray."""
 
+    is_quick_anywhere = False
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path, self.name = path, path.name

@@ -221,12 +221,12 @@ def _settle_channel(letters: str, shape: tuple[int, ...], channel: int | None, n
 
 def _settle_z(letters: str, shape: tuple[int, ...], z: ZChoice, notes: list[str]) -> ZChoice:
     num_planes = shape[letters.index("Z")] if "Z" in letters else 1
-    if not (z is None or z in ("max", "mean") or (isinstance(z, int) and 0 <= z < num_planes)):
-        raise VideoError(f'z must be a plane 0…{num_planes - 1}, "max" or "mean"; got {z!r}.')
     if "Z" not in letters:
         if z is not None and z != 0:
-            raise VideoError(f"z must be left out, the video has no Z axis; got {z!r}.")
+            raise VideoError(f"z must be a plane of a video with a Z axis, this one has none; got {z!r}; leave it out.")
         return None
+    if not (z is None or z in ("max", "mean") or (isinstance(z, int) and 0 <= z < num_planes)):
+        raise VideoError(f'z must be a plane 0…{num_planes - 1}, "max" or "mean"; got {z!r}; give one of these.')
     if z is None and num_planes > 1:
         notes.append(
             f"Plane {num_planes // 2} of {num_planes}, the middle one, is shown; "

@@ -43,6 +43,8 @@ class VideoRecord:
     """Of the frames as the model saw them; see :class:`napari_virst.engine.protocol.Frames`."""
     source: str | None = None
     """Where it was opened from; None for arrays."""
+    pixels: str | None = None
+    """Of the pixels alone, see :class:`napari_virst.engine.protocol.StoredFrames`; None where they are not known."""
 
 
 @dataclass(frozen=True)

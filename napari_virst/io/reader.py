@@ -6,11 +6,13 @@ import copy
 import hashlib
 import operator
 import os
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_virst.errors import VideoError
 from napari_virst.io._frame_cache import FrameCache
 
 if TYPE_CHECKING:
@@ -97,6 +99,17 @@ class NativeFrames:
         return state.hexdigest()
 
     @property
+    def pixels_fingerprint(self) -> str:
+        """Hash of sampled frames, the same for a file and an array of what is in it; of a movie's file, its content."""
+        if not self._decoder.is_quick_anywhere:
+            return self.content_fingerprint
+        state = hashlib.blake2b(repr((self.shape, self.dtype.str)).encode(), digest_size=16)
+        for number in spread(len(self), _NUM_SAMPLED_FRAMES):
+            with suppress(VideoError):  # a damaged frame must not keep anybody from the others
+                state.update(np.ascontiguousarray(self.frame(number), self.dtype).tobytes())
+        return state.hexdigest()
+
+    @property
     def time_fingerprint(self) -> str:
         """Hash of when the files were last written, for changes that the samples miss; the same after a move."""
         times_s = [int(path.stat().st_mtime) for path in self._decoder.files]
@@ -151,6 +164,11 @@ class FrameReader:
             parts = (self._frames.content_fingerprint, self._frames.time_fingerprint, self._display.fingerprint)
             self._fingerprint = hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
         return self._fingerprint
+
+    def pixels_fingerprint(self) -> str:
+        """Hash of sampled frames as stored, the same for a file and an array of what is in it."""
+        with self._lock:
+            return self._frames.pixels_fingerprint
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from psygnal import Signal
 
+from napari_virst.engine.protocol import StoredFrames
 from napari_virst.errors import InputError, MaskError, ProjectError
 from napari_virst.io.project import ProjectFolder, ProjectRecord, VideoRecord
 from napari_virst.io.project_lock import ProjectLock
@@ -108,7 +109,7 @@ class SessionCore:
         files = ProjectFolder(folder)
         files.create()
         self._lock = ProjectLock(files.lock_path)
-        video = VideoRecord(video_name, frames.shape[:3], frames.fingerprint, video_source)
+        video = VideoRecord(video_name, frames.shape[:3], frames.fingerprint, video_source, _pixels_of(frames))
         self._assemble(frames, segmenter, runner, files, video, clock)
         self.save()
 
@@ -144,7 +145,7 @@ class SessionCore:
             raise
         for track in session._tracks:
             session._listen_to(track)
-        if project.video.fingerprint != frames.fingerprint:
+        if project.video.fingerprint != frames.fingerprint and _may_differ(project.video, frames):
             session.opening_notices = (sentences.other_frames(project.video),)
         return session
 
@@ -332,3 +333,12 @@ class SessionCore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _pixels_of(frames: Frames) -> str | None:
+    return frames.pixels_fingerprint() if isinstance(frames, StoredFrames) else None
+
+
+def _may_differ(video: VideoRecord, frames: Frames) -> bool:
+    """Whether frames that are stored or shown otherwise than those of a project have other pixels too."""
+    return video.pixels is None or video.pixels != _pixels_of(frames)

@@ -161,6 +161,11 @@ def _pieces(mask: NDArray[np.bool_], min_area_px: int) -> NDArray[np.intp]:
     return np.asarray(_spread(np.where(large[pieces], pieces, 0), mask), np.intp)
 
 
+def num_pieces(mask: NDArray[np.bool_]) -> int:
+    """Count the connected pieces of a mask (H, W) bool; touching at a corner is connected."""
+    return int(components_of(mask, connectivity=2).max(initial=0))
+
+
 def carry_labels(mask: NDArray[np.bool_], before: NDArray[np.uint16], default: int) -> NDArray[np.uint16]:
     """Give a new union mask the labels of an older answer for the same frame.
 

@@ -61,8 +61,19 @@ class InstancingSession(RunningSession):
         -------
         Lineage
             With the new instances.
+
+        Raises
+        ------
+        InputError
+            When an instance that divides is in one piece on that frame.
         """
         self._check_instances(track, label)
+        self._check_frame(from_frame)
+        if divides and instances.num_pieces(track.masks.frame(from_frame) == label) < 2:
+            raise InputError(
+                f"An instance that divides must be in two or more pieces; got instance {label} in fewer on frame "
+                f"{from_frame}; erase a line between its parts there, or go to the first frame that shows them apart."
+            )
         assert track.lineage is not None
         masks = (track.masks.frame(t) == label for t in self._until_halted(range(from_frame, self.shape[0])))
         names: dict[int, int] = {}

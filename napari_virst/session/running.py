@@ -149,6 +149,10 @@ class RunningSession(SessionCore):
         """Whether any run is at work or waits."""
         return self._runs.busy
 
+    def waits(self, track: Track) -> bool:
+        """Whether a run of ``track`` has not begun because another is at work."""
+        return self._runs.waits(track.track_id)
+
     @property
     def learning(self) -> bool:
         """Whether anything is learned from corrections, or will be when nothing runs."""

@@ -92,6 +92,11 @@ class Runs:
         """Every run that is at work or waits, in the order of their start."""
         return tuple(self._active)
 
+    def waits(self, track_id: str) -> bool:
+        """Whether a run of a track has not begun because another is at work."""
+        begun = [run for run in self._active if run not in self._waiting]
+        return bool(begun) and any(run.track_id == track_id and run not in begun for run in self._active)
+
     def start(self, *runs: TrackRun) -> None:
         """Put ``runs``, each of another track, in line; they replace runs of the same tracks, and end learning."""
         if not runs:

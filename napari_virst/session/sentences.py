@@ -49,8 +49,8 @@ def small_disk(folder: Path, num_missing_bytes: int) -> str:
 def other_frames(video: VideoRecord) -> str:
     """Say that frames are not those of the project."""
     return (
-        f"The frames differ from those this project was made with ({video.name}): another file, or the same with "
-        "other contrast or channels. The masks are as they were; check that they fit."
+        f"The frames differ from those this project was made with ({video.name}): another file, or another channel "
+        "or plane of it. The masks are as they were; check that they fit."
     )
 
 

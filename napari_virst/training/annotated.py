@@ -70,7 +70,7 @@ def find_annotated(folder: Path, kind: str, split: str = "train") -> tuple[Annot
     """
     kinds = (PROJECT, *Benchmark)
     if kind not in kinds:
-        raise InputError(f'The kind of data must be one of {", ".join(kinds)}; got "{kind}".')
+        raise InputError(f'The kind of data must be one of {", ".join(kinds)}; got "{kind}"; choose one.')
     videos = tuple(_projects(folder) if kind == PROJECT else _benchmark(open_dataset(folder, kind, split)))
     known = tuple(video for video in videos if video.queries)
     if not known:

@@ -83,7 +83,7 @@ def evaluation_scenes(
         raise InputError(f"A seed to evaluate with must be at least {FIRST_EVALUATION_SEED}; got {seed}.")
     unknown = sorted(set(kinds or ()) - set(KINDS))
     if unknown:
-        raise InputError(f'A kind of query must be one of {", ".join(KINDS)}; got "{unknown[0]}".')
+        raise InputError(f'A kind of query must be one of {", ".join(KINDS)}; got "{unknown[0]}"; choose one.')
     if num_scenes < 1:
         raise InputError(f"The number of scenes must be at least 1; got {num_scenes}.")
     generator = torch.Generator().manual_seed(seed)

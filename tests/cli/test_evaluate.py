@@ -149,3 +149,9 @@ def test_scenes_of_training_are_refused(segmenter):
     result = evaluate("scenes", "--seed", 12, "--num", 1)
     assert isinstance(result.exception, InputError)
     assert "7000" in str(result.exception)
+
+
+def test_unknown_kind_of_query_is_explained(segmenter):
+    said = str(evaluate("scenes", "--kind", "smell").exception)
+    assert "must be one of colour, shape" in said
+    assert 'got "smell"; choose' in said

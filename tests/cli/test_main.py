@@ -12,7 +12,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_virst.cli import main
-from napari_virst.errors import CheckpointError, MaskError, QueryError, SegmentationError, VideoError
+from napari_virst.errors import (
+    CheckpointError,
+    InputError,
+    MaskError,
+    ProjectError,
+    QueryError,
+    SegmentationError,
+    VideoError,
+)
 from napari_virst.session.working import MAX_TOGETHER
 
 runner = CliRunner()
@@ -225,11 +233,18 @@ def test_absent_frame_stays_empty(stack, first_mask, tiny_model_folder, tmp_path
     [
         ([], QueryError, "query"),
         (["--correct", "zero.png"], MaskError, "FRAME=MASK"),
-        (["--correct", "99=absent"], MaskError, "beyond the last frame"),
-        (["--correct", "1=absent", "--correct", "1=absent"], MaskError, "given twice"),
+        (["a", "--correct", "99=absent"], MaskError, "beyond the last frame"),
+        (["a", "--correct", "1=absent", "--correct", "1=absent"], MaskError, "given twice"),
         (["a", "-q", "b", "--correct", "0=absent"], QueryError, "one query"),
+        (["--correct", "0=absent"], QueryError, "got only frames without the object; add a query"),
+        (["a", "--region", "1,2,3"], InputError, 'got "1,2,3"; give'),
+        (["a", "--region", "0,0,9,9999"], InputError, "got 0,0,9,9999; choose"),
+        (["a", "--z", "upper"], VideoError, "got 'upper'; leave it out"),
     ],
-    ids=["nothing-asked", "malformed", "beyond-the-end", "twice", "two-queries-one-mask"],
+    ids=[
+        *("nothing-asked", "malformed", "beyond-the-end", "twice", "two-queries-one-mask", "only-absent"),
+        *("region", "region-outside", "plane"),
+    ],
 )
 def test_wrong_arguments_are_explained(stack, tiny_model_folder, arguments, error, words):
     result = segment(stack, *arguments, model=tiny_model_folder)
@@ -244,8 +259,14 @@ def test_missing_video_and_missing_model_are_told_apart(stack, tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(VideoError("v"), 3), (MaskError("m"), 3), (CheckpointError("c"), 4), (SegmentationError("s"), 5)],
-    ids=["video", "mask", "model", "running"],
+    [
+        (VideoError("v"), 3),
+        (MaskError("m"), 3),
+        (ProjectError("p"), 3),
+        (CheckpointError("c"), 4),
+        (SegmentationError("s"), 5),
+    ],
+    ids=["video", "mask", "project", "model", "running"],
 )
 def test_exit_status_says_what_kind_of_error(error, status):
     assert main.exit_status(error) == status

@@ -31,11 +31,19 @@ def test_a_correction_of_another_form_is_refused(text):
 
 
 def test_a_mask_alone_is_followed_under_the_name_object():
-    assert [(query.text, query.name) for query in plan_queries((), True)] == [("", "object")]
+    mask = [CorrectionArgument(0, "first.png"), CorrectionArgument(3, "absent")]
+    assert [(query.text, query.name) for query in plan_queries((), mask)] == [("", "object")]
     with pytest.raises(QueryError):
-        plan_queries((), False)
+        plan_queries((), [])
     with pytest.raises(QueryError):
-        plan_queries(("one", "two"), True)
+        plan_queries(("one", "two"), mask)
+
+
+def test_frames_without_the_object_need_words_or_a_mask_beside_them():
+    absent = [CorrectionArgument(0, "absent")]
+    assert [query.text for query in plan_queries(("the cell",), absent)] == ["the cell"]
+    with pytest.raises(QueryError, match="only frames without the object; add a query"):
+        plan_queries((), absent)
 
 
 def test_absent_frames_are_empty_anchors_in_order_of_time():

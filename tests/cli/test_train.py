@@ -31,7 +31,7 @@ def test_smoke_recipe_lowers_the_loss_and_writes_a_model(tmp_path):
 
 
 def test_unknown_recipe_is_explained(tmp_path):
-    with pytest.raises(InputError, match=r"compact_cpu, finetune, full_lora, smoke; got \"big\""):
+    with pytest.raises(InputError, match=r"compact_cpu, finetune, full_lora, smoke; got \"big\"; choose"):
         invoke("big", "--out", tmp_path)
 
 

@@ -68,6 +68,20 @@ def test_instance_in_one_piece_is_said_to_be(two: Any) -> None:
     assert two.message == "Instance 1 is in one piece from frame 0 on."
 
 
+def test_division_of_one_piece_says_that_it_needs_two(two: Any) -> None:
+    layer, menu = two.viewer.layers[-1], two.dock.instances_menu
+    menu.split_requested.emit(False)
+    two.go_to(6)
+    before, track = np.array(layer.data), two.presenter._desk.session.tracks[0]
+    lineage = track.lineage
+    menu.split_one_requested.emit(1, True)
+    assert two.message.startswith("⚠ An instance that divides must be in two or more pieces; got instance 1")
+    np.testing.assert_array_equal(layer.data, before)
+    assert track.lineage is lineage
+    two.presenter.undo(layer)
+    assert "splitting into instances" in two.message
+
+
 def test_menu_offers_the_instances_that_there_are(two: Any) -> None:
     two.dock.instances_menu.split_requested.emit(False)
     two.viewer.layers[-1].selected_label = 2
@@ -97,6 +111,25 @@ def test_undo_of_a_run_brings_back_what_was_before(bench: Any) -> None:
     bench.presenter.undo(layer)
     np.testing.assert_array_equal(layer.data[6], before[6])
     assert bench.message == "Undone for “the red disc”: the last run."
+
+
+@pytest.mark.parametrize("num_presses", [1, 2])
+def test_undo_during_a_run_stops_it_and_takes_it_back(bench: Any, qtbot: Any, num_presses: int) -> None:
+    layer = bench.ask()
+    before = np.array(layer.data)
+    bench.go_to(5)
+    layer.data[5:6] = np.roll(bench.video.masks[5], 3, axis=0)[None]
+
+    def press(frame: int) -> None:
+        if frame == 8:
+            for _ in range(num_presses):
+                bench.presenter.undo(layer)
+
+    bench.segmenter.before_frame = press
+    bench.presenter.repropagate(layer)
+    qtbot.waitUntil(lambda: bench.message == "Undone for “the red disc”: the last run.")
+    np.testing.assert_array_equal(np.delete(layer.data, 5, axis=0), np.delete(before, 5, axis=0))
+    assert bench.presenter._desk.session.tracks[0].masks.owned_frames == (5,)
 
 
 def test_nothing_to_undo_is_said(bench: Any) -> None:

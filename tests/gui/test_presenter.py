@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
 from napari.components import ViewerModel
+from napari.layers._source import layer_source
 
 from napari_virst.gui import layers
 from napari_virst.gui.layers import METADATA_KEY
@@ -361,6 +363,44 @@ def test_new_run_does_not_show_how_far_the_last_one_came(bench: Any) -> None:
     assert shown == ["starting …"]
 
 
+def test_query_asked_during_a_run_says_that_it_waits(bench: Any) -> None:
+    shown: list[tuple[str, str]] = []
+
+    def look(frame: int) -> None:
+        if frame == 6 and len(bench.presenter._desk.session.tracks) == 1:
+            bench.presenter.run("the disc")
+        if frame > 6:
+            bench.presenter._showing._show_work()
+            shown.append((bench.dock.track_list.currentItem().text(), progress_of(bench)))
+
+    bench.segmenter.before_frame = look
+    bench.ask("the red disc")
+    before, after = shown[:5], shown[5:]
+    assert {query for query, _ in shown} == {"the disc"}
+    assert all(text.startswith("Waits for the run before it · following · ") for _, text in before)
+    assert [text for _, text in after if "Waits" in text] == []
+    assert len(after) == 5
+    bench.dock.track_list.setCurrentRow(0)
+    bench.presenter._showing._show_work()
+    assert "Waits" not in progress_of(bench)
+
+
+def test_only_the_query_that_waits_is_said_to(bench: Any) -> None:
+    shown: list[str] = []
+
+    def look(frame: int) -> None:
+        if frame == 6 and len(bench.presenter._desk.session.tracks) == 1:
+            bench.presenter.run("the disc")
+            bench.dock.track_list.setCurrentRow(0)
+            bench.presenter._showing._show_work()
+            shown.append(progress_of(bench))
+
+    bench.segmenter.before_frame = look
+    bench.ask("the red disc")
+    assert shown
+    assert "Waits" not in shown[0]
+
+
 def progress_of(bench: Any) -> str:
     return str(bench.dock.progress_label.text()).replace("\N{NO-BREAK SPACE}", " ")
 
@@ -379,6 +419,29 @@ def test_project_of_an_array_asks_for_its_video_by_name_and_size(
     other.add_video()
     other.dock.open_requested.emit()
     assert other.message == ""
+
+
+@pytest.mark.parametrize("dtype", [">u2", "u1"])
+@pytest.mark.parametrize("is_changed", [False, True], ids=["same", "changed"])
+def test_notice_of_other_frames_only_where_the_pixels_differ(
+    make_bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, is_changed: bool
+) -> None:
+    bench, path = make_bench(), tmp_path / "clip.tif"
+    pixels = bench.video.pixels[..., 0].astype(dtype)
+    tifffile.imwrite(path, pixels, photometric="minisblack", byteorder=">")
+    with layer_source(path=str(path), reader_plugin="napari"):
+        bench.viewer.add_image(pixels, name="clip", contrast_limits=(3, 200))
+    bench.ask()
+    folder = bench.presenter._desk.session.folder
+    bench.presenter.close()
+    if is_changed:
+        pixels[4] += 1
+        tifffile.imwrite(path, pixels, photometric="minisblack", byteorder=">")
+    other = make_bench(ViewerModel())
+    monkeypatch.setattr(other.dock, "ask_folder_to_open", lambda start: folder)
+    other.dock.open_requested.emit()
+    assert ("The frames differ" in other.message) is is_changed
+    assert other.viewer.layers[-1].name == "clip · the red disc"
 
 
 def test_error_of_the_model_is_shown_and_the_next_run_works(bench: Any) -> None:

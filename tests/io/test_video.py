@@ -380,3 +380,17 @@ def test_memory_of_a_long_movie_stays_bounded(tmp_path):
             assert reader._cache.num_bytes <= 10 * frame_bytes, number
             assert reader._frames._decoder._handle._cache.num_bytes <= 10 * frame_bytes, number
         np.testing.assert_array_equal(frame, decoded_in_order(path)[-1])
+
+
+@pytest.mark.parametrize("kind", ["tiff", "other-byte-order", "shown-otherwise"])
+def test_pixels_fingerprint_is_the_same_for_a_file_and_an_array_of_it(tmp_path, gray_frames, kind):
+    path = tmp_path / "clip.tif"
+    tifffile.imwrite(path, gray_frames, photometric="minisblack", byteorder=">" if kind == "other-byte-order" else "<")
+    display = Display((0, 9)) if kind == "shown-otherwise" else None
+    with open_video(path) as file, open_video(gray_frames, axes="TYX") as array:
+        before = file.reader().pixels_fingerprint()
+        assert array.reader(display).pixels_fingerprint() == before
+    changed = gray_frames.copy()
+    changed[-1, 0, 0] += 1
+    with open_video(changed, axes="TYX") as array:
+        assert array.reader().pixels_fingerprint() != before

@@ -210,6 +210,15 @@ def test_unknown_instance_is_refused(study: Study) -> None:
         study.session.swap_instances(track, 1, 2, 0)
 
 
+def test_division_of_one_piece_is_refused_and_changes_nothing(study: Study) -> None:
+    track = two_discs(study)
+    before, lineage = np.array(track.masks), track.lineage
+    with pytest.raises(InputError, match="in two or more pieces; got instance 1 in fewer on frame 3; erase"):
+        study.session.split_instance(track, 1, 3, divides=True)
+    np.testing.assert_array_equal(np.array(track.masks), before)
+    assert track.lineage is lineage
+
+
 def test_locked_span_outside_the_video_is_refused(study: Study) -> None:
     track = study.session.ask("the red disc")
     with pytest.raises(InputError, match="must end by frame 11"):
@@ -232,6 +241,8 @@ def test_cancel_is_answered_within_a_frame_and_what_is_done_stays(
     session, track, seen = study.session, two_discs(study), []
     if change == "split":
         session.undo(track)
+    elif change == "split one":
+        session.merge_instances(track, 1, 2)  # now instance 1 is in two pieces
     before = np.array(track.masks)
 
     def note(frame: int) -> None:
