@@ -16,10 +16,12 @@ class FrameCache:
     ----------
     max_bytes
         How many bytes of pixels may be kept.
+    max_frames
+        How many frames may be kept; None for as many as fit.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int, max_frames: int | None = None) -> None:
+        self._max_bytes, self._max_frames = max_bytes, max_frames
         self._num_bytes = 0
         self._frames: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
@@ -47,8 +49,12 @@ class FrameCache:
         old = self._frames.pop(number, None)
         self._num_bytes += frame.nbytes - (0 if old is None else old.nbytes)
         self._frames[number] = frame
-        while self._num_bytes > self._max_bytes and len(self._frames) > 1:
+        while self._is_too_full() and len(self._frames) > 1:
             self._num_bytes -= self._frames.popitem(last=False)[1].nbytes
+
+    def _is_too_full(self) -> bool:
+        too_many = self._max_frames is not None and len(self._frames) > self._max_frames
+        return too_many or self._num_bytes > self._max_bytes
 
     def clear(self) -> None:
         """Forget everything."""

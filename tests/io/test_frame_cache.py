@@ -44,3 +44,13 @@ def test_cleared_cache_holds_nothing():
     cache.put(0, frame(10))
     cache.clear()
     assert (len(cache), cache.num_bytes, cache.get(0)) == (0, 0, None)
+
+
+def test_no_more_frames_are_kept_than_allowed_however_small() -> None:
+    cache = FrameCache(max_bytes=10_000, max_frames=3)
+    for number in range(10):
+        cache.put(number, np.zeros(2, np.uint8))
+    assert len(cache) == 3
+    assert cache.num_bytes == 6
+    assert cache.get(9) is not None
+    assert cache.get(6) is None
