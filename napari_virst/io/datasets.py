@@ -268,6 +268,7 @@ class _PaletteMasks:
         return tuple(n for n in range(len(expression.frames)) if self._path(expression, n).is_file())
 
     def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the true mask (H, W) bool of a frame from its image file; None where there is no file."""
         path = self._path(expression, frame)
         if not path.is_file():
             return None
@@ -291,6 +292,7 @@ class _RunLengthMasks:
         return tuple(range(len(expression.frames)))
 
     def mask(self, expression: Expression, frame: int, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the union (H, W) bool of the run-length masks of the expression's objects on a frame."""
         if self._masks is None:
             self._masks = _read_json(self._path)
         union = np.zeros(shape, np.bool_)

@@ -66,6 +66,7 @@ def alone(rng: Random, scene: Scene, index: int, manner: str) -> tuple[NDArray[n
     lengths: dict[bytes, float] = {}
 
     def draft() -> NDArray[np.float64]:
+        """Draw a course (1, T, 2) of centres (y, x) in sides; a roomier one may be taken instead."""
         reach = extent(item)
         if manner in ("stop", "start"):
             course_T2, length = plan_pause(rng, num_frames, reach, at_end=manner == "stop")

@@ -104,6 +104,7 @@ def _bump(rng: Random, scene: Scene) -> Cast:
     meeting = _meeting_distance(scene, pair, way)
 
     def draft() -> NDArray[np.float64] | None:
+        """Draw courses (2, T, 2) of the pair's centres (y, x) in sides; None where they do not fit the picture."""
         length = rng.uniform(0.22, 0.42)
         mine = before * length - (after_T * 0.4 * length if ending == "back" else 0)
         its = length + meeting + (after_T * rng.uniform(0.1, 0.18) if ending == "push" else np.zeros(last + 1))

@@ -91,6 +91,7 @@ def _in_order(play: str) -> Callable[[Random, Scene], Cast]:
     arriving, over_border = play in ("pop_up", "enter"), play in ("enter", "leave")
 
     def stage_order(rng: Random, scene: Scene) -> Cast:
+        """Let the players come or go one after the other."""
         num_frames = len(scene.camera_T2)
         indices = _players(rng, scene, play)
         trip = max(2, round(0.4 * num_frames)) if over_border else 0
