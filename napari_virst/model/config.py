@@ -44,6 +44,9 @@ class VideoTowerConfig(PreTrainedConfig):
         Channels by which cells of neighbouring frames are compared to tell tokens of motion; 0, as published: not told.
     has_place_cue
         Whether tokens are told where and when they were before they are merged; False, as published.
+    has_trace_cue
+        Whether tokens are told what becomes of their colour in the other frames (``trace_cue.TraceCue``); False, as
+        published.
     """
 
     model_type = "virst_video_tower"
@@ -64,6 +67,7 @@ class VideoTowerConfig(PreTrainedConfig):
         num_tokens_per_clip: int = 64,
         motion_key_dim: int = 0,
         has_place_cue: bool = False,
+        has_trace_cue: bool = False,
         **kwargs: Any,
     ) -> None:
         if image_size % patch_size:
@@ -83,6 +87,7 @@ class VideoTowerConfig(PreTrainedConfig):
         self.num_tokens_per_clip = num_tokens_per_clip
         self.motion_key_dim = motion_key_dim
         self.has_place_cue = has_place_cue
+        self.has_trace_cue = has_trace_cue
         super().__init__(**kwargs)
 
     @property
@@ -261,6 +266,7 @@ class VirstConfig(PreTrainedConfig):
                 num_tokens_per_clip=96,
                 motion_key_dim=32,
                 has_place_cue=True,
+                has_trace_cue=True,
             ),
             text_config=text,
             st_fusion_config=FusionConfig(

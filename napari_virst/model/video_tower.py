@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_virst.model.trace_cue import TraceCue
+
 if TYPE_CHECKING:
     from napari_virst.model.config import VideoTowerConfig
 
@@ -192,6 +194,7 @@ class VideoTower(nn.Module):
         self.config = config
         self.patch_embed = PatchEmbedding(config)
         self.motion_cue = MotionCue(config) if config.motion_key_dim else None
+        self.trace_cue = TraceCue(config) if config.has_trace_cue else None
         self.place_cue = PlaceCue(config) if config.has_place_cue else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.vision_layernorm = nn.LayerNorm(config.hidden_size, eps=config.final_layer_norm_eps)
@@ -225,6 +228,8 @@ class VideoTower(nn.Module):
         for block in self.blocks:
             x_BNC = block(x_BNC)
         x_BNC = self.vision_layernorm(x_BNC)
+        if self.trace_cue is not None:
+            x_BNC = x_BNC + self.trace_cue(pixels_BTCHW)
         return x_BNC if self.place_cue is None else self.place_cue(x_BNC)
 
 

@@ -107,7 +107,7 @@ class TopicReader(nn.Module):
 
 _USUAL = ("change", "presence", *HAPPENINGS)
 """Topics whose class 0 says that nothing happens, as with most objects; at its true share it is the easy answer."""
-_USUAL_WEIGHT = 0.3
+_USUAL_WEIGHT = 0.15
 
 
 def _weights(topic: str, like_PZ: Tensor) -> Tensor | None:
