@@ -213,7 +213,6 @@ def clips(
     """Follow annotated clips, beside copying the first mask and warping it by optical flow."""
     from napari_virst.cli.main import wake
     from napari_virst.evaluation.clips import find_clips, score_clip
-    from napari_virst.evaluation.flow import has_flow
 
     _check_plot(plot)
     found = [clip for clip in find_clips(folder) if clip.objects and (not only or clip.name in only)]
@@ -225,12 +224,10 @@ def clips(
     for number, clip in enumerate(found, 1):
         note(f"{clip.name} ({number} of {len(found)})")
         scores.append(score_clip(segmenter, clip, with_language=language))
-    if not has_flow():
-        note('The column of optical flow needs OpenCV; run pip install "napari-virst[evaluate]".')
     if as_json:
         print_json(clips_summary(scores))
     else:
-        _print_clips(scores, with_flow=has_flow())
+        _print_clips(scores)
     if plot is not None:
         _plot_clips(scores, plot)
 
@@ -269,13 +266,11 @@ def _bars(score: ClipScore) -> tuple[float, ...]:
     return score.mean_j, score.language.j_and_f, score.mean_j_copy, score.mean_j_flow
 
 
-def _print_clips(scores: list[ClipScore], *, with_flow: bool) -> None:
+def _print_clips(scores: list[ClipScore]) -> None:
     rows = {score.name: _bars(score) for score in scores}
     columns = list(zip(*rows.values(), strict=True))
     rows["mean"] = tuple(_nan(_mean([_none(value) for value in column])) for column in columns)
     cells = {name: [_cell(_none(value)) for value in row] for name, row in rows.items()}
-    if not with_flow:
-        cells = {name: [*row[:3], "no OpenCV"] for name, row in cells.items()}
     heads = tuple(f"{name}, {'J&F' if name == 'by language' else 'J'}" for name in CLIP_COLUMNS)
     _print_table("clips", ("clip", *heads), cells)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Stage = Literal["prompter", "propagation"]
 
+_NUM_RECENT = 2
+
 
 class StoppedError(Exception):
     """Somebody asked to stop in the middle of a computation; never leaves the engine."""
@@ -55,6 +57,8 @@ class VideoEncoder:
         self.device, self._dtype = weight.device, weight.dtype
         self._kept: dict[int, ImageFeatures] = {}
         self._ahead: ReadAhead | None = None
+        self._recent: dict[int, NDArray[np.uint8]] = {}
+        """Optical flow looks at a frame and the one before it, for every object."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,8 +91,18 @@ class VideoEncoder:
             return True
         return frame not in self._kept and self._key(frame, self.whole, "propagation") not in self._cache
 
+    def stored_image(self, frame: int) -> NDArray[np.uint8]:
+        """Return a frame (H, W, 3) uint8 whatever the order of reading ahead."""
+        recent = self._recent.get(frame)
+        return self._frames[frame] if recent is None else recent
+
     def _image(self, frame: int) -> NDArray[np.uint8]:
-        return self._frames[frame] if self._ahead is None else self._ahead.take(frame)
+        if frame not in self._recent:
+            image = self._frames[frame] if self._ahead is None else self._ahead.take(frame)
+            while len(self._recent) >= _NUM_RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[frame] = image
+        return self._recent[frame]
 
     # Language --------------------------------------------------------------------------------------------------------
 

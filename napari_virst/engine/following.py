@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from napari_virst.engine.carrying import CarriedMasks
 from napari_virst.engine.grounding import GroundedFrame, decode_prompts
 from napari_virst.model.memory import ObjectMemory, group_alike, join_views, split_entry
-from napari_virst.model.windows import Window, cut_at, expected_step, paste
+from napari_virst.model.windows import Window, add_evidence, cut_at, expected_step, paste
 from napari_virst.records import Anchor, AnchorKind, FrameResult, Provenance
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from napari_virst.model.segmenter import Decoded
     from napari_virst.model.virst import VirstModel
     from napari_virst.records import Job
+
+    Evidence = NDArray[np.float32] | None
 
 
 class AnchorEntries:
@@ -75,6 +78,8 @@ class FollowedObject:
         self.demoted: dict[int, NDArray[np.bool_]] = {}
         self.decoder: nn.Module | None = None
         """Stands in for the shared mask decoder where this object is followed."""
+        self.carried: CarriedMasks | None = None
+        """What user anchors that condition say of the frames around them."""
         self.pointer: NDArray[np.float32] | None = None
         """(C,) object pointer of the frame that was followed last; None where the model has none."""
 
@@ -130,6 +135,12 @@ class Follower:
                 thing.passed[anchor.frame] = entry
             else:
                 thing.memory.add_anchor(anchor.frame, entry, is_user=anchor.kind is AnchorKind.USER)
+        if self._settings.follow_with_windows:
+            given = {anchor.frame: anchor.mask for anchor in anchors if anchor.frame not in thing.passing}
+            only_onward = self._options.directions == "forward"
+            thing.carried = CarriedMasks(
+                self._video.stored_image, given, self._options.carry_rule, only_onward=only_onward
+            )
         return True
 
     @torch.inference_mode()
@@ -218,10 +229,13 @@ class Follower:
             part = self._segmenter.prepare(features if len(rows) == len(things) else _rows_of(features, rows))
             view, decoder = join_views([views[row] for row in rows]), things[rows[0]].decoder
             decoded = self._segmenter.decode_tracked(part, view, decoder)
-            entries = split_entry(self._segmenter.remember(part, decoded))
+            members = [things[row] for row in rows]
+            evidence = [_evidence(thing, frame, score) for thing, score in zip(members, decoded.score_B, strict=True)]
+            told = _with_evidence(decoded, members, evidence)
+            entries = split_entry(self._segmenter.remember(part, told))
             for row, entry in zip(rows, entries, strict=True):
                 things[row].memory.add_tracked(frame, entry)
-            answers = self._answers(frame, decoded, [things[row] for row in rows])
+            answers = self._answers(frame, decoded, members, evidence)
             results.update(zip(rows, answers, strict=True))
         return [results[row] for row in range(len(things))]
 
@@ -230,7 +244,9 @@ class Follower:
         if thing.pointer is not None:
             self._pointers.note(self._video.fingerprint, result.frame, result.mask, thing.pointer)
 
-    def _answers(self, frame: int, decoded: Decoded, things: Sequence[FollowedObject]) -> list[FrameResult]:
+    def _answers(
+        self, frame: int, decoded: Decoded, things: Sequence[FollowedObject], evidence: Sequence[Evidence]
+    ) -> list[FrameResult]:
         height, width = self._video.shape[1:]
         presences, ious = decoded.score_B.sigmoid().tolist(), decoded.best_iou_B.tolist()
         pointers = None if decoded.pointer_BC is None else decoded.pointer_BC.float().cpu().numpy()
@@ -238,7 +254,7 @@ class Follower:
         for row, thing in enumerate(things):
             thing.pointer = None if pointers is None else pointers[row]
             threshold = cut_at(ious[row]) if self._settings.follow_with_windows else 0.0
-            mask = paste(decoded.low_res_B1hw[row, 0], thing.window, height, width, threshold)
+            mask = paste(decoded.low_res_B1hw[row, 0], thing.window, height, width, threshold, evidence[row])
             answers.append(
                 FrameResult(
                     frame,
@@ -280,6 +296,22 @@ class Follower:
         if not self._settings.follow_with_windows:
             return self._video.whole
         return self._options.window_rule.around(mask, previous)
+
+
+def _evidence(thing: FollowedObject, frame: int, score: Tensor) -> Evidence:
+    """Ask what given masks around a frame say of it; nothing where the network says that the object is hidden."""
+    return thing.carried.log_odds(frame) if thing.carried is not None and score > 0 else None
+
+
+def _with_evidence(decoded: Decoded, things: Sequence[FollowedObject], evidence: Sequence[Evidence]) -> Decoded:
+    """Add what given masks say, so that a frame is remembered as it is answered."""
+    if all(said is None for said in evidence):
+        return decoded
+    rows = [
+        logits_1hw[0] if said is None else add_evidence(logits_1hw[0], thing.window, said)
+        for logits_1hw, thing, said in zip(decoded.low_res_B1hw, things, evidence, strict=True)
+    ]
+    return replace(decoded, low_res_B1hw=torch.stack(rows)[:, None])
 
 
 def _by_decoder(groups: list[list[int]], things: Sequence[FollowedObject]) -> list[list[int]]:

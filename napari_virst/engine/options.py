@@ -37,6 +37,23 @@ class LearningRule:
 
 
 @dataclass(frozen=True)
+class CarryRule:
+    """How far masks are carried (:mod:`napari_virst.engine.carrying`), and how much they count.
+
+    Chosen on procedural clips (docs/decisions/0011).
+    """
+
+    reach_frames: int = 8
+    """Frames on either side of a given mask; 0: nothing is carried."""
+    weight: float = 1.0
+    """Of the carried mask's log-odds beside the network's, one frame away; it falls with one over the distance."""
+
+    def __post_init__(self) -> None:
+        if self.reach_frames < 0 or self.weight < 0:
+            raise InputError(f"A rule of carrying must have no negative number; got {self}; 0 frames carry nothing.")
+
+
+@dataclass(frozen=True)
 class PredictorOptions:
     """Choices at inference; None leaves a choice to the preset, and what the preset leaves open to the model's config.
 
@@ -68,6 +85,9 @@ class PredictorOptions:
     """Decode inside a window around the object instead of the whole frame; only where the memory readout is
     ``"affinity"`` and the preset is the default."""
     window_rule: WindowRule = field(default_factory=WindowRule)
+    carry_rule: CarryRule = field(default_factory=CarryRule)
+    """How masks that a person gave are carried along optical flow to the frames around them; only where windows
+    follow, and only masks that condition."""
     presence_threshold: float = 0.5
     """A query whose presence stays below this on every sampled frame is answered "not in this video"."""
     agreement_iou: float = 0.3

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_virst.errors import InputError
-from napari_virst.evaluation.flow import has_flow, warp_masks
+from napari_virst.evaluation.flow import warp_masks
 from napari_virst.evaluation.metrics import MeanScore, region_similarity, score_frames
 from napari_virst.io.image_frames import frame_names
 from napari_virst.io.masks import read_mask
@@ -48,7 +48,7 @@ class ObjectScore:
     mean_j_copy: float
     """The same when the first mask is copied."""
     mean_j_flow: float
-    """The same when it is warped by optical flow; NaN without OpenCV."""
+    """The same when it is warped by optical flow."""
     num_frames: int
     expressions: dict[str, MeanScore] = field(default_factory=dict)
     """Expression to J and F over all annotated frames, when language alone says what to follow."""
@@ -160,7 +160,7 @@ def score_clip(segmenter: Segmenter, clip: AnnotatedClip, *, with_language: bool
         first = {item.label: clip.mask(item.first_frame, item.label, shape) for item in clip.objects}
         given = {item.label: (item.first_frame, first[item.label]) for item in clip.objects}
         shown = {label: (start, mask) for label, (start, mask) in given.items() if mask is not None}
-        flow = _flow_scores(frames, clip, shown) if has_flow() else {}
+        flow = _flow_scores(frames, clip, shown)
         objects = {}
         for item in clip.objects:
             if item.label in shown:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
-
-from napari_virst.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,11 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_virst.engine.protocol import Frames
-
-
-def has_flow() -> bool:
-    """Whether OpenCV, which computes the flow, is installed."""
-    return find_spec("cv2") is not None
 
 
 def warp_masks(
@@ -42,18 +35,7 @@ def warp_masks(
         Every frame after the earliest start.
     masks : dict
         Label to warped mask (H, W) bool, of the objects that started earlier.
-
-    Raises
-    ------
-    InputError
-        When OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise InputError(
-            'Warping by optical flow must have OpenCV; it is not installed; run pip install "napari-virst[evaluate]".'
-        ) from error
     flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     y, x = np.mgrid[: frames.shape[1], : frames.shape[2]].astype(np.float32)
     # Kept as fractions from frame to frame: a mask cut at 0.5 every time loses its thin parts.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from torch import Tensor
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 OUTSIDE_LOGIT = -20.0  # beyond the window nothing is claimed
 
@@ -48,8 +50,8 @@ class Window:
         """Return this window elsewhere; distances in pixels, rounded."""
         return replace(self, y0=self.y0 + round(down), x0=self.x0 + round(right))
 
-    def trim(self, image_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Window]:
-        """Return the part of an image (H, W, C) under the window, and the window in that part's pixels.
+    def trim(self, image_HWC: NDArray[_Number]) -> tuple[NDArray[_Number], Window]:
+        """Return the part of an image (H, W) or (H, W, C) under the window, and the window in that part's pixels.
 
         Worth it before anything is converted to float: a window is often a hundredth of a 1080p frame.
         """
@@ -178,9 +180,17 @@ _LOWEST_IOU = 0.02
 
 
 def paste(
-    low_res_hw: Tensor, window: Window, height: int, width: int, threshold_logit: float = 0.0
+    low_res_hw: Tensor,
+    window: Window,
+    height: int,
+    width: int,
+    threshold_logit: float = 0.0,
+    evidence_HW: NDArray[np.float32] | None = None,
 ) -> NDArray[np.bool_]:
-    """Turn low-resolution logits (h, w) of a window into a mask (H, W) bool of the frame: bilinear, then cut."""
+    """Turn low-resolution logits (h, w) of a window into a mask (H, W) bool of the frame: bilinear, then cut.
+
+    ``evidence_HW`` (H, W) float32 are log-odds from elsewhere, added at full resolution to logits within ±8.
+    """
     logits = F.interpolate(
         low_res_hw[None, None].float(), size=(window.height, window.width), mode="bilinear", align_corners=False
     )[0, 0]
@@ -189,8 +199,21 @@ def paste(
     y1, x1 = min(height, window.y0 + window.height), min(width, window.x0 + window.width)
     if y1 > y0 and x1 > x0:
         part = logits[y0 - window.y0 : y1 - window.y0, x0 - window.x0 : x1 - window.x0]
+        if evidence_HW is not None:
+            part = part.clamp(-_SUREST_LOGIT, _SUREST_LOGIT) + torch.from_numpy(evidence_HW[y0:y1, x0:x1]).to(part)
         mask_HW[y0:y1, x0:x1] = (part > threshold_logit).cpu().numpy()
     return mask_HW
+
+
+def add_evidence(low_res_hw: Tensor, window: Window, evidence_HW: NDArray[np.float32]) -> Tensor:
+    """Return low-resolution logits (h, w) of a window, with log-odds (H, W) float32 of the frame added to them."""
+    part_HW, inside = window.trim(evidence_HW)
+    part_11HW = torch.from_numpy(np.ascontiguousarray(part_HW))[None, None].to(low_res_hw)
+    evidence_hw = cut(part_11HW, inside, low_res_hw.shape[-1], 0.0)[0, 0]
+    return low_res_hw.clamp(-_SUREST_LOGIT, _SUREST_LOGIT) + evidence_hw
+
+
+_SUREST_LOGIT = 8.0
 
 
 def mask_tensor(mask_HW: NDArray[np.bool_], window: Window, size: int, device: torch.device) -> Tensor:

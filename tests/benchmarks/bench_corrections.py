@@ -12,6 +12,7 @@ with the worst J&F, as interactive benchmarks do); ``--choices`` compare policie
     sam2_default    corrections on followed frames are non-conditioning memory; the whole video runs again, forward
     no_arbitration  ours, with every model anchor kept
     forward_only    ours, each correction acting only forward, up to the next one
+    not_carried     ours, without the masks that optical flow carries from corrections to the frames beside them
 
 ``--keep FILE`` holds finished runs (one JSON line each), so that a run that was stopped goes on.
 """
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from napari_virst.engine.options import PredictorOptions
+from napari_virst.engine.options import CarryRule, PredictorOptions
 from napari_virst.engine.predictor import load_segmenter
 from napari_virst.evaluation.annotator import Annotation, Policy, Practice, Round, annotate, write_curves
 from napari_virst.evaluation.chart import write_lines
@@ -45,11 +46,14 @@ if TYPE_CHECKING:
 VARIANTS = {
     "ours": (PredictorOptions(), "both"),
     "sam2_default": (
-        PredictorOptions(correction_memory="non_conditioning", arbitrate=False, directions="forward"),
+        PredictorOptions(
+            correction_memory="non_conditioning", arbitrate=False, directions="forward", carry_rule=CarryRule(0)
+        ),
         "everything",
     ),
     "no_arbitration": (PredictorOptions(arbitrate=False), "both"),
     "forward_only": (PredictorOptions(directions="forward"), "forward"),
+    "not_carried": (PredictorOptions(carry_rule=CarryRule(0)), "both"),
 }
 SCENE_KINDS = ("colour", "shape", "colour_shape", "brightness")
 SCENE_FRAMES, SCENE_SIZE = 24, 160

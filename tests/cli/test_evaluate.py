@@ -102,18 +102,6 @@ def test_clips_in_a_table_beside_both_baselines(segmenter, tmp_path):
         assert column in result.stdout
 
 
-def test_clips_without_opencv_say_so(segmenter, tmp_path, monkeypatch):
-    from napari_virst.evaluation import clips, flow
-
-    for module in (clips, flow):
-        monkeypatch.setattr(module, "has_flow", lambda: False)
-    result = evaluate("clips", write_clip(tmp_path / "one"))
-    assert "no OpenCV" in result.stdout
-    assert "napari-virst[evaluate]" in result.stderr
-    content = json.loads(evaluate("clips", tmp_path / "one", "--json").stdout)
-    assert content["clips"]["one"]["mean_j_flow"] is None
-
-
 def test_clips_without_masks_are_explained(segmenter, tmp_path):
     folder = write_clip(tmp_path / "one")
     for path in (folder / "masks").iterdir():

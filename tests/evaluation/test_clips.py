@@ -8,7 +8,6 @@ from fixtures.benchmarks import NUM_FRAMES, draw_video, write_clip
 from fixtures.segmenter import DiscSegmenter
 
 from napari_virst.errors import InputError
-from napari_virst.evaluation import clips
 from napari_virst.evaluation.clips import AnnotatedClip, find_clips, score_clip
 from napari_virst.evaluation.metrics import region_similarity
 
@@ -48,16 +47,8 @@ def test_language_is_asked_without_a_mask_over_the_whole_clip(clip, segmenter):
 
 
 def test_flow_follows_what_copying_loses(clip, segmenter):
-    pytest.importorskip("cv2")
     score = score_clip(segmenter, clip, with_language=False)
     assert score.mean_j_flow > score.mean_j_copy + 0.1
-
-
-def test_without_opencv_the_column_is_empty(clip, segmenter, monkeypatch):
-    monkeypatch.setattr(clips, "has_flow", lambda: False)
-    score = score_clip(segmenter, clip, with_language=False)
-    assert np.isnan(score.mean_j_flow)
-    assert score.mean_j == 1
 
 
 def test_object_that_comes_later_is_followed_from_there(tmp_path, segmenter):

@@ -7,8 +7,6 @@ from fixtures.frames import DiscVideo
 from napari_virst.evaluation.flow import warp_masks
 from napari_virst.evaluation.metrics import region_similarity
 
-pytest.importorskip("cv2")
-
 
 @pytest.fixture
 def sliding(rng):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_virst.model.windows import Window, WindowRule, cut, cut_at, expected_step, mask_tensor, paste
+from napari_virst.model.windows import Window, WindowRule, add_evidence, cut, cut_at, expected_step, mask_tensor, paste
 
 
 def square(height: int, width: int, y: int, x: int, side: int) -> np.ndarray:
@@ -151,3 +151,26 @@ def test_nothing_is_expected_beyond_the_known_places(centres, distance):
 
 def test_a_window_moves_by_whole_pixels():
     assert Window(3, 4, 32, 40).moved(1.6, -2.4) == Window(5, 2, 32, 40)
+
+
+def test_evidence_is_added_at_full_resolution():
+    evidence = np.zeros((16, 16), np.float32)
+    evidence[4, 5] = 3
+    mask = paste(torch.full((4, 4), -1.0), Window.whole(16, 16), 16, 16, evidence_HW=evidence)
+    assert np.argwhere(mask).tolist() == [[4, 5]]
+
+
+def test_evidence_outweighs_no_logit_without_bound():
+    evidence = np.full((16, 16), 9, np.float32)
+    assert paste(torch.full((4, 4), -1024.0), Window.whole(16, 16), 16, 16, evidence_HW=evidence).all()
+
+
+@pytest.mark.parametrize("window", [Window(-8, -8, 32, 32), Window(4, 4, 8, 8), Window(10, -20, 40, 40)])
+def test_evidence_on_a_window_lies_where_it_does_on_the_frame(window):
+    evidence = np.zeros((24, 24), np.float32)
+    evidence[8:16, 8:16] = 4
+    low_res = add_evidence(torch.full((32, 32), -2.0), window, evidence)
+    y0, x0, y1, x1 = max(0, window.y0), max(0, window.x0), window.y0 + window.height, window.x0 + window.width
+    inside = np.zeros((24, 24), bool)
+    inside[y0:y1, x0:x1] = True
+    assert np.array_equal(paste(low_res, window, 24, 24), (evidence > 0) & inside)
