@@ -101,7 +101,7 @@ class CarriedMasks:
             share_HW[carried.place] += own_HW[carried.place] * carried.share_hw
         share_HW = np.clip(share_HW / np.maximum(trust_HW, 1e-6), _FAINT, 1 - _FAINT)
         odds_HW = self._rule.weight * np.minimum(1, trust_HW) * np.log(share_HW / (1 - share_HW))
-        return odds_HW.astype(np.float32, copy=False)
+        return np.asarray(odds_HW, np.float32)
 
     def _neighbours(self, frame: int) -> list[int]:
         place = bisect_left(self._frames, frame)

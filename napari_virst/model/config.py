@@ -121,6 +121,9 @@ class FusionConfig(PreTrainedConfig):
         ``"mlp"``, which sees no frame, and ``"none"``, a projection.
     has_pointer
         Whether the finished hidden states read the visual tokens once more (``fusion.Pointer``); False, as published.
+    has_presence_reader
+        Whether the language side itself says if the video shows what is asked for (``fusion.PresenceReader``); False,
+        as published.
     """
 
     model_type = "virst_fusion"
@@ -138,6 +141,7 @@ class FusionConfig(PreTrainedConfig):
         initial_gate: float = 0.0,
         second_fusion: SecondFusion = "attention",
         has_pointer: bool = False,
+        has_presence_reader: bool = False,
         **kwargs: Any,
     ) -> None:
         if second_fusion not in get_args(SecondFusion):
@@ -152,6 +156,7 @@ class FusionConfig(PreTrainedConfig):
         self.initial_gate = initial_gate
         self.second_fusion = second_fusion
         self.has_pointer = has_pointer
+        self.has_presence_reader = has_presence_reader
         super().__init__(**kwargs)
 
 
@@ -277,6 +282,7 @@ class VirstConfig(PreTrainedConfig):
                 use_initial_fusion=True,
                 initial_gate=0.1,
                 has_pointer=True,
+                has_presence_reader=True,
             ),
             segmenter_config=SegmenterConfig.compact(),
             st_token_id=st_token_id,

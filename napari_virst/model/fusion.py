@@ -156,6 +156,27 @@ class Pointer(nn.Module):
         return hidden_BSD + read_BD[:, None], logits_BV + self.bias
 
 
+class PresenceReader(nn.Module):
+    """Reads whether the video shows what is asked for off the hidden states of the ST tokens, by one layer.
+
+    Not published. The mask decoder says so of every frame by itself; the language side has to know it of the whole
+    video. With a pointer, the layer also sees how sure the surest visual token is, and all of them together.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.read = nn.Linear(hidden_size + 2, 1)
+
+    def forward(self, hidden_BSD: Tensor, pointed_BV: Tensor | None) -> Tensor:
+        """Return logits (B,); ``pointed_BV`` are the pointer's, None where there is none or nothing was shown."""
+        hidden_BD = hidden_BSD.mean(1)
+        sure_B2 = hidden_BD.new_zeros(len(hidden_BD), 2)
+        if pointed_BV is not None:
+            sure_B2 = torch.stack([pointed_BV.amax(1), pointed_BV.logsumexp(1)], 1)
+        logits_B: Tensor = self.read(torch.cat([hidden_BD, sure_B2], 1))[:, 0]
+        return logits_B
+
+
 class PrompterLayer(nn.Module):
     """Post-norm decoder layer: the queries among themselves, then the memory, then an MLP."""
 

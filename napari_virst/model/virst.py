@@ -26,7 +26,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention
 
 from napari_virst.model.config import VirstConfig
-from napari_virst.model.fusion import InitialFusion, Pointer, build_prompter
+from napari_virst.model.fusion import InitialFusion, Pointer, PresenceReader, build_prompter
 from napari_virst.model.language import LanguageModel, take_rows
 from napari_virst.model.segmenter import Segmenter
 from napari_virst.model.video_tower import Projector, VideoTower
@@ -50,6 +50,8 @@ class Grounding:
     """Hidden states of the whole prompt, the visual tokens in the placeholder's place."""
     pointed_BV: Tensor | None = None
     """Logits of each visual token showing what is meant; None without a pointer."""
+    present_B: Tensor | None = None
+    """Logits of the video showing what is meant on any frame; None without a presence reader."""
 
 
 class VirstModel(PreTrainedModel):
@@ -81,6 +83,7 @@ class VirstModel(PreTrainedModel):
         widths = config.text_config.hidden_size, config.segmenter_config.num_channels
         self.initial_fusion = InitialFusion(config.st_fusion_config, *widths)
         self.pointer = Pointer(widths[0]) if config.st_fusion_config.has_pointer else None
+        self.presence_reader = PresenceReader(widths[0]) if config.st_fusion_config.has_presence_reader else None
         self.prompter = build_prompter(config.st_fusion_config, *widths)
         self.segmenter = Segmenter(config.segmenter_config)
         self.post_init()
@@ -143,8 +146,9 @@ class VirstModel(PreTrainedModel):
         pointed_BV = None
         if self.pointer is not None:
             hidden_BND, pointed_BV = self.pointer(hidden_BND, visual_BVD)
+        present_B = None if self.presence_reader is None else self.presence_reader(hidden_BND, pointed_BV)
         prompts_BNTC, scores_BT = self.prompter(hidden_BND, maps_BTCHW)
-        return Grounding(prompts_BNTC, scores_BT, hidden_BND, rows_BRD, pointed_BV)
+        return Grounding(prompts_BNTC, scores_BT, hidden_BND, rows_BRD, pointed_BV, present_B)
 
     def explain(
         self,

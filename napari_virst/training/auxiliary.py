@@ -132,26 +132,10 @@ class SentenceReader(nn.Module):
         return F.binary_cross_entropy_with_logits(logits_XA, atoms_XA, reduction="sum") / len(atoms_XA)
 
 
-class ThereReader(nn.Module):
-    """Reads whether the video shows what is asked for off the hidden states of the ST tokens, by one layer.
-
-    The mask decoder says so of every frame by itself; here the language side has to know it of the whole video. With
-    a pointer, the layer also sees how sure the surest visual token is, and all of them together.
-    """
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.read = nn.Linear(hidden_size + 2, 1)
-
-    def forward(self, hidden_XND: Tensor, pointed_XV: Tensor | None, masks_XTSS: Tensor) -> Tensor:
-        """Return the binary cross-entropy; ``pointed_XV`` are the pointer's logits, None where nothing was shown."""
-        hidden_XD = hidden_XND.mean(1)
-        sure_X2 = hidden_XD.new_zeros(len(hidden_XD), 2)
-        if pointed_XV is not None:
-            sure_X2 = torch.stack([pointed_XV.amax(1), pointed_XV.logsumexp(1)], 1)
-        logits_X = self.read(torch.cat([hidden_XD, sure_X2], 1))[:, 0]
-        is_there_X = masks_XTSS.flatten(1).any(1).to(logits_X.dtype)
-        return F.binary_cross_entropy_with_logits(logits_X, is_there_X)
+def there_loss(present_X: Tensor, masks_XTSS: Tensor) -> Tensor:
+    """Return the binary cross-entropy of the presence reader's logits against whether any frame shows the answer."""
+    is_there_X = masks_XTSS.flatten(1).any(1).to(present_X.dtype)
+    return F.binary_cross_entropy_with_logits(present_X, is_there_X)
 
 
 class Auxiliary(nn.Module):
@@ -170,7 +154,6 @@ class Auxiliary(nn.Module):
         self.path = PathReader(hidden_size)
         self.picture_topics = TopicReader(num_channels, STILL_TOPICS)
         self.video_topics = TopicReader(tower_size, tuple(TOPICS))
-        self.there = ThereReader(hidden_size)
 
 
 def owner_cells(owners_PSS: Tensor, grid: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_virst.model.memory import ObjectMemory
-from napari_virst.training.auxiliary import classes_of, owner_cells, pointing_loss
+from napari_virst.training.auxiliary import classes_of, owner_cells, pointing_loss, there_loss
 from napari_virst.training.losses import LossWeights, segmentation_loss
 from napari_virst.training.seeing import SeenClips, see_clips, see_nothing
 from napari_virst.training.speaking import answer_loss
@@ -224,10 +224,11 @@ def _with_language_losses(
     if weights.pointing and heard.seen.is_video and heard.grounding.pointed_BV is not None:
         shares_XV = heard.seen.shares(heard.lesson)
         extra["pointing"] = weights.pointing * pointing_loss(heard.grounding.pointed_BV, shares_XV)
-    if weights.there:
+    if weights.there and model.presence_reader is not None:
+        # Of one blank token the pointer can be sure of nothing.
         pointed_XV = heard.grounding.pointed_BV if heard.seen.is_video else None
-        there = auxiliary.there(heard.grounding.hidden_BND, pointed_XV, heard.lesson.masks_XTSS)
-        extra["there"] = weights.there * there
+        present_X = model.presence_reader(heard.grounding.hidden_BND, pointed_XV)
+        extra["there"] = weights.there * there_loss(present_X, heard.lesson.masks_XTSS)
     if weights.sentence:
         extra["sentence"] = weights.sentence * _sentence_loss(auxiliary, heard)
     if weights.token:

@@ -11,6 +11,7 @@ from napari_virst.model.fusion import (
     BlindPrompter,
     InitialFusion,
     Pointer,
+    PresenceReader,
     Prompter,
     RotaryCrossAttention,
     build_prompter,
@@ -187,3 +188,18 @@ def test_pointer_brings_what_the_meant_token_holds_and_nothing_at_first():
 
 def test_published_fusion_has_no_pointer():
     assert not FusionConfig().has_pointer
+
+
+def test_presence_reader_sees_words_and_the_surest_token():
+    torch.manual_seed(0)
+    reader = PresenceReader(8)
+    hidden_BSD, pointed_BV = torch.randn(3, 4, 8), torch.randn(3, 6)
+    said_B = reader(hidden_BSD, pointed_BV)
+    assert said_B.shape == (3,)
+    assert not torch.allclose(said_B, reader(hidden_BSD + 1, pointed_BV))
+    assert not torch.allclose(said_B, reader(hidden_BSD, pointed_BV + 1))
+    torch.testing.assert_close(said_B, reader(hidden_BSD, pointed_BV.flip(1)))
+
+
+def test_published_fusion_has_no_presence_reader():
+    assert not FusionConfig().has_presence_reader
