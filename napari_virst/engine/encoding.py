@@ -6,11 +6,13 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+import cv2
 import numpy as np
 import torch
 
 from napari_virst.engine.cache import CacheKey
 from napari_virst.engine.reading import ReadAhead
+from napari_virst.engine.stopping import StoppedError
 from napari_virst.model.readout import ImageFeatures
 from napari_virst.model.windows import Window, cut, mask_tensor
 
@@ -29,10 +31,8 @@ if TYPE_CHECKING:
 Stage = Literal["prompter", "propagation"]
 
 _NUM_RECENT = 2
-
-
-class StoppedError(Exception):
-    """Somebody asked to stop in the middle of a computation; never leaves the engine."""
+_NUM_GRAYS = 9
+"""As many as a mask is carried at most (:class:`~napari_virst.engine.options.CarryRule`), with its own frame."""
 
 
 class VideoEncoder:
@@ -58,7 +58,8 @@ class VideoEncoder:
         self._kept: dict[int, ImageFeatures] = {}
         self._ahead: ReadAhead | None = None
         self._recent: dict[int, NDArray[np.uint8]] = {}
-        """Optical flow looks at a frame and the one before it, for every object."""
+        self._grays: dict[int, NDArray[np.uint8]] = {}
+        """Optical flow looks at the same frames for every object, and backwards from those to come."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,10 +92,21 @@ class VideoEncoder:
             return True
         return frame not in self._kept and self._key(frame, self.whole, "propagation") not in self._cache
 
-    def stored_image(self, frame: int) -> NDArray[np.uint8]:
-        """Return a frame (H, W, 3) uint8 whatever the order of reading ahead."""
-        recent = self._recent.get(frame)
-        return self._frames[frame] if recent is None else recent
+    def gray(self, frame: int) -> NDArray[np.uint8]:
+        """Return a frame (H, W) uint8 in grey, whatever the order of reading ahead.
+
+        Raises
+        ------
+        VideoError
+            When the frame cannot be decoded.
+        """
+        if frame not in self._grays:
+            recent = self._recent.get(frame)
+            image = np.ascontiguousarray(self._frames[frame] if recent is None else recent)
+            while len(self._grays) >= _NUM_GRAYS:
+                del self._grays[next(iter(self._grays))]
+            self._grays[frame] = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        return self._grays[frame]
 
     def _image(self, frame: int) -> NDArray[np.uint8]:
         if frame not in self._recent:

@@ -138,9 +138,7 @@ class Follower:
         if self._settings.follow_with_windows:
             given = {anchor.frame: anchor.mask for anchor in anchors if anchor.frame not in thing.passing}
             only_onward = self._options.directions == "forward"
-            thing.carried = CarriedMasks(
-                self._video.stored_image, given, self._options.carry_rule, only_onward=only_onward
-            )
+            thing.carried = CarriedMasks(self._video.gray, given, self._options.carry_rule, only_onward=only_onward)
         return True
 
     @torch.inference_mode()
@@ -220,8 +218,20 @@ class Follower:
         self._go_along(thing, frame)
 
     @torch.inference_mode()
-    def step(self, frame: int, direction: Direction, things: Sequence[FollowedObject]) -> list[FrameResult]:
-        """Follow objects into one frame, and return what it says of each."""
+    def step(
+        self,
+        frame: int,
+        direction: Direction,
+        things: Sequence[FollowedObject],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[FrameResult]:
+        """Follow objects into one frame, and return what it says of each.
+
+        Raises
+        ------
+        StoppedError
+            When told to stop before it was finished.
+        """
         features = self._video.features_of_objects(frame, [thing.window for thing in things])
         views = [thing.memory.view(frame, direction) for thing in things]
         results: dict[int, FrameResult] = {}
@@ -230,8 +240,9 @@ class Follower:
             view, decoder = join_views([views[row] for row in rows]), things[rows[0]].decoder
             decoded = self._segmenter.decode_tracked(part, view, decoder)
             members = [things[row] for row in rows]
-            evidence = [_evidence(thing, frame, score) for thing, score in zip(members, decoded.score_B, strict=True)]
-            told = _with_evidence(decoded, members, evidence)
+            scores = decoded.score_B.tolist()
+            evidence = [self._evidence(*each, frame, should_stop) for each in zip(members, scores, strict=True)]
+            told = self._told(decoded, members, evidence)
             entries = split_entry(self._segmenter.remember(part, told))
             for row, entry in zip(rows, entries, strict=True):
                 things[row].memory.add_tracked(frame, entry)
@@ -243,6 +254,23 @@ class Follower:
         """Keep the pointer of an answer for the runs that come after this one."""
         if thing.pointer is not None:
             self._pointers.note(self._video.fingerprint, result.frame, result.mask, thing.pointer)
+
+    def _evidence(self, thing: FollowedObject, score: float, frame: int, should_stop: Callable[[], bool]) -> Evidence:
+        """Ask what given masks around a frame say of it; nothing where the network says that the object is hidden."""
+        if thing.carried is None or score <= 0:
+            return None
+        return thing.carried.log_odds(frame, thing.window.place(*self._video.shape[1:]), should_stop)
+
+    def _told(self, decoded: Decoded, things: Sequence[FollowedObject], evidence: Sequence[Evidence]) -> Decoded:
+        """Add what given masks say, so that a frame is remembered as it is answered."""
+        if all(said is None for said in evidence):
+            return decoded
+        shape = self._video.shape[1:]
+        rows = [
+            logits_1hw[0] if said is None else add_evidence(logits_1hw[0], thing.window, said, shape)
+            for logits_1hw, thing, said in zip(decoded.low_res_B1hw, things, evidence, strict=True)
+        ]
+        return replace(decoded, low_res_B1hw=torch.stack(rows)[:, None])
 
     def _answers(
         self, frame: int, decoded: Decoded, things: Sequence[FollowedObject], evidence: Sequence[Evidence]
@@ -296,22 +324,6 @@ class Follower:
         if not self._settings.follow_with_windows:
             return self._video.whole
         return self._options.window_rule.around(mask, previous)
-
-
-def _evidence(thing: FollowedObject, frame: int, score: Tensor) -> Evidence:
-    """Ask what given masks around a frame say of it; nothing where the network says that the object is hidden."""
-    return thing.carried.log_odds(frame) if thing.carried is not None and score > 0 else None
-
-
-def _with_evidence(decoded: Decoded, things: Sequence[FollowedObject], evidence: Sequence[Evidence]) -> Decoded:
-    """Add what given masks say, so that a frame is remembered as it is answered."""
-    if all(said is None for said in evidence):
-        return decoded
-    rows = [
-        logits_1hw[0] if said is None else add_evidence(logits_1hw[0], thing.window, said)
-        for logits_1hw, thing, said in zip(decoded.low_res_B1hw, things, evidence, strict=True)
-    ]
-    return replace(decoded, low_res_B1hw=torch.stack(rows)[:, None])
 
 
 def _by_decoder(groups: list[list[int]], things: Sequence[FollowedObject]) -> list[list[int]]:

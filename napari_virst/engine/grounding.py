@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_virst.engine.encoding import StoppedError
+from napari_virst.engine.stopping import StoppedError
 from napari_virst.model.anchors import spread_anchors
 from napari_virst.model.windows import paste
 

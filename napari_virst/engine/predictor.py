@@ -22,7 +22,7 @@ from napari_virst.engine.loading import load_model, pick_device
 from napari_virst.engine.options import PredictorOptions, settle
 from napari_virst.engine.pointers import PointerBook
 from napari_virst.engine.sweeping import Pursuit, sweep_all
-from napari_virst.errors import QueryError, SegmentationError, VirstError
+from napari_virst.errors import MaskError, QueryError, SegmentationError, VirstError
 from napari_virst.model.anchors import Leg, plan_legs, spread_anchors
 from napari_virst.model.backbone import ConvBackbone
 from napari_virst.records import FrameResult, Provenance
@@ -113,7 +113,7 @@ class Predictor:
     ) -> Iterator[tuple[int, FrameResult]]:
         """Compute several jobs together; see :meth:`napari_virst.engine.protocol.BatchSegmenter.run_many`."""
         for job in jobs:
-            _check(job)
+            _check(job, frames.shape[1:3])
         try:
             yield from self._run_many(frames, jobs, should_stop)
         except VirstError:
@@ -126,7 +126,7 @@ class Predictor:
 
     def learn(self, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> Learned | None:
         """Learn from corrections; see :meth:`napari_virst.engine.protocol.LearningSegmenter.learn`."""
-        _check(job)
+        _check(job, frames.shape[1:3])
         try:
             known = self._adapt(self._follower(self._encoder(frames)), frames, job, should_stop)
         except VirstError:
@@ -314,11 +314,17 @@ class Predictor:
                 yield FrameResult(frame, empty, presence, float("nan"), Provenance.PROPAGATED, job.revision)
 
 
-def _check(job: Job) -> None:
+def _check(job: Job, shape: tuple[int, int]) -> None:
     if not job.query.text and not job.anchors:
         raise QueryError(
             "A track must have words or a mask to follow; got neither; type a query, or paint the object on one frame."
         )
+    for anchor in job.anchors:
+        if anchor.mask.shape != shape:
+            raise MaskError(
+                f"A mask must have the shape of the video's frames, {shape}; got {anchor.mask.shape} on frame "
+                f"{anchor.frame}; paint it on this video, or resize it."
+            )
 
 
 def _holds(known_mask: Callable[[int], NDArray[np.bool_] | None], frame: int, mask: NDArray[np.bool_]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from napari_virst.engine.stopping import StoppedError
 from napari_virst.model.anchors import Direction, Leg
 
 if TYPE_CHECKING:
@@ -135,12 +136,19 @@ def _sweep(
         if should_stop():
             return True
         present = [m for m in joined if m.next_frame == frame]
-        yield from _take_frame(follower, present, frame, direction)
+        try:
+            yield from _take_frame(follower, present, frame, direction, should_stop)
+        except StoppedError:
+            return True
     return False
 
 
 def _take_frame(
-    follower: Follower, present: Sequence[Pursuit], frame: int, direction: Direction
+    follower: Follower,
+    present: Sequence[Pursuit],
+    frame: int,
+    direction: Direction,
+    should_stop: Callable[[], bool],
 ) -> Iterator[tuple[int, FrameResult]]:
     for member in present:
         if member.at_start and member.head is not None:
@@ -153,7 +161,7 @@ def _take_frame(
             member.advance()
     if not following:
         return
-    results = follower.step(frame, direction, [m.thing for m in following])
+    results = follower.step(frame, direction, [m.thing for m in following], should_stop)
     for member, result in zip(following, results, strict=True):
         if not member.note(result):
             member.advance()

@@ -278,14 +278,14 @@ class AffinityReadout(nn.Module):
 
 
 def _look_up(query_BKDN: Tensor, groups: Sequence[tuple[MemoryEntry, int]], bias_2KNN: Tensor) -> Tensor:
-    """(B, K, V, N): the mean of all values, weighted by how well their keys fit."""
+    """(B, K, V, N): the mean of all values, weighted by how well their keys fit; the weights in the bias's float32."""
     similarity = []
     for entry, group in groups:
         assert entry.keys is not None
         similarity.append(query_BKDN.transpose(2, 3) @ entry.keys + bias_2KNN[group])
     weights_BKNL = torch.cat(similarity, -1).softmax(-1)
     values_BKVL = torch.cat([entry.features for entry, _ in groups], -1)
-    return values_BKVL @ weights_BKNL.transpose(2, 3)
+    return values_BKVL @ weights_BKNL.transpose(2, 3).to(values_BKVL)
 
 
 def _look_up_by_head(query_BKDN: Tensor, groups: Sequence[tuple[MemoryEntry, int]], bias_2KNN: Tensor) -> Tensor:

@@ -55,10 +55,14 @@ class Window:
 
         Worth it before anything is converted to float: a window is often a hundredth of a 1080p frame.
         """
-        height, width = image_HWC.shape[:2]
+        rows, columns = self.place(*image_HWC.shape[:2])
+        return image_HWC[rows, columns], Window(self.y0 - rows.start, self.x0 - columns.start, self.height, self.width)
+
+    def place(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns of a frame that are under the window; of one wholly beside it, those nearest."""
         y0, x0 = min(max(0, self.y0), height - 1), min(max(0, self.x0), width - 1)
         y1, x1 = max(y0 + 1, min(height, self.y0 + self.height)), max(x0 + 1, min(width, self.x0 + self.width))
-        return image_HWC[y0:y1, x0:x1], Window(self.y0 - y0, self.x0 - x0, self.height, self.width)
+        return slice(y0, y1), slice(x0, x1)
 
 
 @dataclass(frozen=True)
@@ -185,11 +189,12 @@ def paste(
     height: int,
     width: int,
     threshold_logit: float = 0.0,
-    evidence_HW: NDArray[np.float32] | None = None,
+    evidence: NDArray[np.float32] | None = None,
 ) -> NDArray[np.bool_]:
     """Turn low-resolution logits (h, w) of a window into a mask (H, W) bool of the frame: bilinear, then cut.
 
-    ``evidence_HW`` (H, W) float32 are log-odds from elsewhere, added at full resolution to logits within ±8.
+    ``evidence`` float32 are log-odds from elsewhere of the window's place in the frame (:meth:`Window.place`), added
+    at full resolution to logits within ±8.
     """
     logits = F.interpolate(
         low_res_hw[None, None].float(), size=(window.height, window.width), mode="bilinear", align_corners=False
@@ -199,18 +204,32 @@ def paste(
     y1, x1 = min(height, window.y0 + window.height), min(width, window.x0 + window.width)
     if y1 > y0 and x1 > x0:
         part = logits[y0 - window.y0 : y1 - window.y0, x0 - window.x0 : x1 - window.x0]
-        if evidence_HW is not None:
-            part = part.clamp(-_SUREST_LOGIT, _SUREST_LOGIT) + torch.from_numpy(evidence_HW[y0:y1, x0:x1]).to(part)
+        if evidence is not None:
+            part = part.clamp(-_SUREST_LOGIT, _SUREST_LOGIT) + torch.from_numpy(evidence).to(part)
         mask_HW[y0:y1, x0:x1] = (part > threshold_logit).cpu().numpy()
     return mask_HW
 
 
-def add_evidence(low_res_hw: Tensor, window: Window, evidence_HW: NDArray[np.float32]) -> Tensor:
-    """Return low-resolution logits (h, w) of a window, with log-odds (H, W) float32 of the frame added to them."""
-    part_HW, inside = window.trim(evidence_HW)
-    part_11HW = torch.from_numpy(np.ascontiguousarray(part_HW))[None, None].to(low_res_hw)
-    evidence_hw = cut(part_11HW, inside, low_res_hw.shape[-1], 0.0)[0, 0]
-    return low_res_hw.clamp(-_SUREST_LOGIT, _SUREST_LOGIT) + evidence_hw
+def add_evidence(low_res_hw: Tensor, window: Window, evidence: NDArray[np.float32], shape: tuple[int, int]) -> Tensor:
+    """Return low-resolution logits (h, w) of a window, with log-odds added to them.
+
+    Parameters
+    ----------
+    low_res_hw
+        (h, w) of any float type.
+    window
+        Where they are.
+    evidence
+        float32, log-odds of the window's place in the frame (:meth:`Window.place`).
+    shape
+        (H, W) of the frame.
+    """
+    rows, columns = window.place(*shape)
+    inside = replace(window, y0=window.y0 - rows.start, x0=window.x0 - columns.start)
+    # Antialiasing is not to be had in half precision on every device.
+    evidence_11HW = torch.from_numpy(evidence)[None, None].to(low_res_hw.device)
+    evidence_hw = cut(evidence_11HW, inside, low_res_hw.shape[-1], 0.0)[0, 0]
+    return low_res_hw.clamp(-_SUREST_LOGIT, _SUREST_LOGIT) + evidence_hw.to(low_res_hw)
 
 
 _SUREST_LOGIT = 8.0

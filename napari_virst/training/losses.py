@@ -49,7 +49,7 @@ class LossWeights:
     path: float = 3.0
     """Weight of ``auxiliary.PathReader``."""
     there: float = 0.5
-    """Weight of ``auxiliary.ThereReader``."""
+    """Weight of ``auxiliary.there_loss``, where the model has a presence reader."""
     best: float = 0.3
     """Share of the best candidate's loss in the mask loss; the rest is the mean over all candidates.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fixtures.frames import draw_moving_disc
 
+from napari_virst.engine.flow import Flow
 from napari_virst.engine.options import LearningRule
 from napari_virst.engine.predictor import Predictor, PredictorOptions
 from napari_virst.engine.reading import NUM_FRAMES_AHEAD
@@ -93,6 +94,23 @@ def test_while_a_frame_is_slow_to_read(predictor):
     frames = [result.frame for result in predictor.run(video, job, stop)]
     assert max(frames, default=0) <= 12
     assert stop.num_looks <= 1
+
+
+def test_while_a_mask_is_carried_back(predictor, monkeypatch):
+    """Flow looks at many frames for one: it stops between two of them, and no frame comes half told."""
+    stop, looked, whole = Stop(), [], Flow.between
+
+    def between(self, *pictures):
+        looked.append(True)
+        if len(looked) == 3:
+            stop.now()
+        return whole(self, *pictures)
+
+    monkeypatch.setattr(Flow, "between", between)
+    video = Watched()
+    job = Job(Query("", name="it"), Span(0, 9), corrections(video, 0, 8))
+    assert [result.frame for result in predictor.run(video, job, stop)] == []
+    assert len(looked) == 3
 
 
 def test_while_corrections_are_taken_in(predictor, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from napari_virst.engine.carrying import CarriedMasks
 from napari_virst.engine.options import CarryRule
-from napari_virst.errors import InputError
+from napari_virst.engine.stopping import StoppedError
+from napari_virst.errors import InputError, VideoError
 
 NUM_FRAMES, HEIGHT, WIDTH = 12, 96, 120
 SPEED = 3
@@ -42,9 +44,22 @@ def truth(frame: int) -> np.ndarray:
 ABSENT = np.zeros((HEIGHT, WIDTH), bool)
 
 
-def carried(video, masks, **options) -> CarriedMasks:
+EVERYWHERE = slice(0, HEIGHT), slice(0, WIDTH)
+
+
+class Whole:
+    """Asks for whole frames."""
+
+    def __init__(self, masks: CarriedMasks) -> None:
+        self.masks = masks
+
+    def log_odds(self, frame: int) -> np.ndarray | None:
+        return self.masks.log_odds(frame, EVERYWHERE)
+
+
+def carried(video, masks, **options) -> Whole:
     rule = CarryRule(**{key: options.pop(key) for key in ("reach_frames", "weight") if key in options})
-    return CarriedMasks(video.__getitem__, masks, rule, **options)
+    return Whole(CarriedMasks(video[..., 0].__getitem__, masks, rule, **options))
 
 
 def overlap(log_odds, frame: int) -> float:
@@ -104,14 +119,91 @@ def test_an_object_that_leaves_the_frame_is_no_error(video):
     assert all(masks.log_odds(frame).shape == (HEIGHT, WIDTH) for frame in range(1, 9))
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (16, 700), (33, 33)])
+@pytest.mark.parametrize("shape", [(4, 5), (1, 1), (1, 2000), (16, 700), (33, 33), (500, 900)])
 def test_frames_of_any_size(shape):
-    frames = np.random.default_rng(0).integers(0, 255, (3, *shape, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 255, (3, *shape), dtype=np.uint8)
     mask = np.zeros(shape, bool)
-    mask[1:3, 1:4] = True
-    log_odds = CarriedMasks(frames.__getitem__, {0: mask}, CarryRule()).log_odds(2)
+    mask[: shape[0] - 1, : shape[1] - 1] = True
+    mask[0, 0] = True
+    log_odds = CarriedMasks(frames.__getitem__, {0: mask}, CarryRule()).log_odds(2, tuple(map(slice, (0, 0), shape)))
     assert log_odds.shape == shape
     assert np.isfinite(log_odds).all()
+
+
+def test_a_frame_wider_than_opencv_takes_is_no_error():
+    frames, mask = np.zeros((2, 24, 33_000), np.uint8), np.ones((24, 33_000), bool)
+    masks = CarriedMasks(frames.__getitem__, {0: mask}, CarryRule())
+    assert masks.log_odds(1, (slice(0, 24), slice(100, 200))).shape == (24, 100)
+
+
+def test_where_opencv_gives_up_nothing_is_said(video, monkeypatch):
+    def refuse(*pictures: np.ndarray) -> None:
+        raise cv2.error("(-215:Assertion failed) dst.cols < SHRT_MAX")
+
+    masks = carried(video, {0: truth(0)})
+    monkeypatch.setattr(masks.masks._flow, "between", refuse)
+    assert not masks.log_odds(1).any()
+
+
+def test_a_part_says_what_the_whole_says_there(video):
+    place = slice(20, 60), slice(30, 90)
+    masks = carried(video, {0: truth(0), 6: truth(6)})
+    assert np.array_equal(masks.masks.log_odds(3, place), masks.log_odds(3)[place])
+
+
+def test_a_large_object_is_carried_on_a_coarser_grid(video):
+    large = np.kron(video[..., 0], np.ones((1, 10, 10), np.uint8))
+    mask = np.kron(truth(0), np.ones((10, 10), bool))
+    masks = CarriedMasks(large.__getitem__, {0: mask}, CarryRule())
+    found = masks.log_odds(2, (slice(0, HEIGHT * 10), slice(0, WIDTH * 10))) > 0
+    expected = np.kron(truth(2), np.ones((10, 10), bool))
+    assert (found & expected).sum() / (found | expected).sum() > 0.9
+    assert all(max(link.share_vu.shape) <= 384 + 2 for chain in masks._chains.values() for link in chain.links)
+
+
+@pytest.mark.parametrize("speed_px", [14, 22])
+def test_of_what_jumps_farther_than_flow_looks_it_says_nothing(speed_px):
+    """A disc that is elsewhere on the next frame: the old place must not be claimed, nor the new one denied."""
+    noise = np.random.default_rng(0).normal(90, 12, (100, 160))
+    y, x = np.mgrid[:100, :160]
+    discs = [(y - 50) ** 2 + (x - 15 - speed_px * t) ** 2 <= 64 for t in range(4)]
+    frames = np.stack([np.clip(noise + 90 * disc, 0, 255) for disc in discs]).astype(np.uint8)
+    masks = CarriedMasks(frames.__getitem__, {0: discs[0]}, CarryRule())
+    for frame in (1, 2, 3):
+        log_odds = masks.log_odds(frame, (slice(0, 100), slice(0, 160)))
+        assert log_odds[discs[frame]].mean() > -0.5
+        assert log_odds[discs[0]].mean() < 0.5
+
+
+def test_beyond_what_flow_has_looked_at_nothing_is_known(video):
+    assert not carried(video, {0: truth(0)}).log_odds(1)[:, -20:].any()
+
+
+def test_a_frame_that_cannot_be_read_ends_what_is_carried(video):
+    def read(frame: int) -> np.ndarray:
+        if frame == 4:
+            raise VideoError("Frame 4 must be readable; it is torn.")
+        return video[frame, ..., 0]
+
+    masks = Whole(CarriedMasks(read, {0: truth(0)}, CarryRule()))
+    assert overlap(masks.log_odds(3), 3) > 0.8
+    assert not masks.log_odds(5).any()
+
+
+def test_it_stops_between_two_frames_and_goes_on_from_there(video):
+    read: list[int] = []
+
+    def note(frame: int) -> np.ndarray:
+        read.append(frame)
+        return video[frame, ..., 0]
+
+    masks = CarriedMasks(note, {0: truth(0)}, CarryRule())
+    with pytest.raises(StoppedError):
+        masks.log_odds(6, EVERYWHERE, lambda: len(read) >= 4)
+    assert max(read) == 2
+    expected = carried(video, {0: truth(0)}).log_odds(6)
+    assert np.array_equal(masks.log_odds(6, EVERYWHERE), expected)
+    assert read[4] == 2
 
 
 @settings(max_examples=15, deadline=None)
@@ -127,7 +219,7 @@ def test_memory_is_bounded_whatever_the_number_of_masks(video):
     masks = carried(video, {frame: truth(frame) for frame in range(0, NUM_FRAMES, 2)})
     for frame in range(NUM_FRAMES):
         masks.log_odds(frame)
-    assert len(masks._chains) <= 2
+    assert len(masks.masks._chains) <= 2
 
 
 def test_a_rule_with_negative_numbers_is_refused():

@@ -10,7 +10,7 @@ from fixtures.frames import draw_moving_disc
 from napari_virst.engine.loading import load_model, pick_device
 from napari_virst.engine.predictor import Predictor, PredictorOptions, load_segmenter
 from napari_virst.engine.protocol import Segmenter
-from napari_virst.errors import CheckpointError, DeviceError, QueryError
+from napari_virst.errors import CheckpointError, DeviceError, MaskError, QueryError
 from napari_virst.records import Anchor, Job, Provenance, Query, Span
 
 NEVER = lambda: False  # noqa: E731
@@ -99,6 +99,12 @@ def test_same_job_gives_the_same_masks(predictor, video):
 def test_a_track_without_words_or_mask_is_refused(predictor, video):
     with pytest.raises(QueryError, match="words or a mask"):
         run(predictor, video, query=Query("", name="disc"))
+
+
+def test_a_mask_of_another_shape_is_refused_by_name_of_its_frame(predictor, video):
+    small = Anchor(3, disc_anchor(video, 3).mask[:-4])
+    with pytest.raises(MaskError, match="on frame 3; paint it"):
+        run(predictor, video, query=Query("", name="disc"), anchors=(small,))
 
 
 def test_absent_everywhere_is_answered_for_every_frame(shared_tiny_model, video):

@@ -324,8 +324,8 @@ def stage(predictor, monkeypatch, video):
 
     step = following.Follower.step
 
-    def true_step(self, frame, direction, things):
-        return [replace(r, mask=video.masks[frame]) for r in step(self, frame, direction, things)]
+    def true_step(self, frame, direction, things, should_stop):
+        return [replace(r, mask=video.masks[frame]) for r in step(self, frame, direction, things, should_stop)]
 
     monkeypatch.setattr(following.Follower, "step", true_step)
     return whole

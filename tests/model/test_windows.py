@@ -156,21 +156,29 @@ def test_a_window_moves_by_whole_pixels():
 def test_evidence_is_added_at_full_resolution():
     evidence = np.zeros((16, 16), np.float32)
     evidence[4, 5] = 3
-    mask = paste(torch.full((4, 4), -1.0), Window.whole(16, 16), 16, 16, evidence_HW=evidence)
+    mask = paste(torch.full((4, 4), -1.0), Window.whole(16, 16), 16, 16, evidence=evidence)
     assert np.argwhere(mask).tolist() == [[4, 5]]
 
 
 def test_evidence_outweighs_no_logit_without_bound():
     evidence = np.full((16, 16), 9, np.float32)
-    assert paste(torch.full((4, 4), -1024.0), Window.whole(16, 16), 16, 16, evidence_HW=evidence).all()
+    assert paste(torch.full((4, 4), -1024.0), Window.whole(16, 16), 16, 16, evidence=evidence).all()
 
 
 @pytest.mark.parametrize("window", [Window(-8, -8, 32, 32), Window(4, 4, 8, 8), Window(10, -20, 40, 40)])
 def test_evidence_on_a_window_lies_where_it_does_on_the_frame(window):
     evidence = np.zeros((24, 24), np.float32)
     evidence[8:16, 8:16] = 4
-    low_res = add_evidence(torch.full((32, 32), -2.0), window, evidence)
+    part = np.ascontiguousarray(evidence[window.place(24, 24)])
+    low_res = add_evidence(torch.full((32, 32), -2.0), window, part, (24, 24))
     y0, x0, y1, x1 = max(0, window.y0), max(0, window.x0), window.y0 + window.height, window.x0 + window.width
     inside = np.zeros((24, 24), bool)
     inside[y0:y1, x0:x1] = True
     assert np.array_equal(paste(low_res, window, 24, 24), (evidence > 0) & inside)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_evidence_is_added_to_logits_of_any_precision(dtype):
+    found = add_evidence(torch.zeros(8, 8, dtype=dtype), Window(0, 0, 16, 16), np.ones((16, 16), np.float32), (16, 16))
+    assert found.dtype == dtype
+    assert torch.equal(found, torch.ones_like(found))

@@ -79,6 +79,40 @@ def test_one_correction_at_the_end_brings_back_what_moves_faster_than_it_can_be_
     assert followed(0, last) > 0.8
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision_gives_nearly_the_same_masks(shared_bundled, dtype):
+    frames = np.full((4, 96, 96, 3), 60, np.uint8)
+    for t in range(4):
+        frames[t, 30:60, 20 + 4 * t : 50 + 4 * t] = (220, 40, 40)
+    mask = frames[0, ..., 0] > 100
+    jobs = [Job(Query("", name="box"), Span(0, 4), (Anchor(0, mask),)), Job(Query("the red square"), Span(0, 4))]
+
+    def masks(segmenter):
+        with open_video(frames, axes="TYXS") as video, video.reader() as reader:
+            return {(i, r.frame): r.mask for i, r in segmenter.run_many(reader, jobs, lambda: False)}
+
+    whole, half = masks(shared_bundled), masks(load_segmenter("compact", "cpu", dtype=dtype))
+    assert whole.keys() == half.keys()
+    assert all(region_similarity(half[key], whole[key]) > 0.9 for key in whole)
+
+
+@pytest.mark.parametrize("speed_px", [14, 26])
+def test_what_jumps_farther_than_its_width_is_followed_as_well_with_optical_flow_as_without(shared_bundled, speed_px):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:160, :240]
+    truth = np.stack([(y - 80) ** 2 + (x - 15 - speed_px * t) ** 2 <= 64 for t in range(9)])
+    noise = rng.normal(90, 12, (160, 240)) + rng.normal(0, 3, truth.shape)
+    frames = np.clip(noise + 60 * truth, 0, 255).astype(np.uint8)[..., None].repeat(3, -1)
+
+    def followed(segmenter):
+        job = Job(Query("", name="disc"), Span(0, 9), (Anchor(0, truth[0]), Anchor(8, truth[8])))
+        with open_video(frames, axes="TYXS") as video, video.reader() as reader:
+            return mean_j(list(segmenter.run(reader, job, lambda: False)), truth)
+
+    without = load_segmenter("compact", "cpu", PredictorOptions(carry_rule=CarryRule(reach_frames=0)))
+    assert followed(shared_bundled) > followed(without) - 0.02
+
+
 def test_thin_legs_of_a_painted_mask_stay_on_the_frames_beside_it(shared_bundled):
     frames = np.full((NUM_FRAMES, 200, 300, 3), 90, np.uint8)
     frames += np.random.default_rng(0).integers(0, 60, (1, 200, 300, 1), dtype=np.uint8)
