@@ -111,6 +111,8 @@ class Grounder:
             answer, score = self._answer(video, frame, features, prompts)
             answers.append(answer)
             scores.append(score)
+        if self._processor.names_nothing(text):  # any mask would be a guess
+            return tuple(replace(answer, presence=0.0) for answer in answers)
         return _agreed(answers, scores, grounding)
 
     def _ask(

@@ -6,6 +6,7 @@ h w size of low-resolution logits.
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_virst.model.config import PromptStyle, VirstConfig
+
+_NAMELESS_WORDS = (
+    "a an the this that these those there here which where it is are in of on to at by with me and or please show find "
+    "mark select segment track follow highlight outline one ones video clip picture frame"
+)
+_NAMELESS = frozenset(_NAMELESS_WORDS.split())
+"""Words that name no object by themselves."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -354,6 +362,12 @@ class VirstProcessor(ProcessorMixin):
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         unknown = (text[start:stop] for id_, (start, stop) in pairs if id_ == self.tokenizer.unk_token_id)
         return tuple(dict.fromkeys(word for word in unknown if any(map(str.isalnum, word))))
+
+    def names_nothing(self, expression: str) -> bool:
+        """Tell whether an expression has unknown words, and beside them none that could name an object."""
+        unknown = self.unknown_words(expression)
+        words = re.findall(r"\w+", normalise_expression(expression))
+        return bool(unknown) and not set(words) - set(unknown) - _NAMELESS
 
     def __call__(self, frames: Sequence[NDArray[np.uint8]], text: str | Sequence[str]) -> BatchFeature:
         """Prepare a whole short video, held in memory, with its expressions.

@@ -312,6 +312,8 @@ class RunningSession(SessionCore):
         if run.error is not None:
             self._tell_error(str(run.error))
         elif track is not None and run.complete and run.revision == track.revision:
+            if not track.masks.areas_px.any() and not track.anchors.user_anchors() and not track.unfinished():
+                self.notice.emit(sentences.not_found(track.query))
             self._learn(track)
         if not self._runs.busy:
             self._told_errors.clear()

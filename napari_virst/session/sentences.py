@@ -16,6 +16,11 @@ def nothing_to_follow(query: Query) -> str:
     return f"“{query.name}” has no words to follow: paint the object on one frame, then run."
 
 
+def not_found(query: Query) -> str:
+    """Say that a whole video was looked through, and no frame of it shows what was asked for."""
+    return f"“{query.name}” is not in this video, says the model: use other words, or paint it on one frame, then run."
+
+
 def unknown_words(words: tuple[str, ...], model: str) -> str:
     """Say which words of a query a model ignored; ``words`` must not be empty."""
     quoted = [f"'{word}'" for word in words]

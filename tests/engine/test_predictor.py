@@ -119,6 +119,15 @@ def test_absent_anchor_alone_does_not_fail(predictor, video):
     assert len(run(predictor, video, anchors=(empty,), query=Query("", name="disc"))) == 9
 
 
+def test_a_query_that_names_nothing_known_is_answered_not_here(shared_tiny_model, video):
+    predictor = Predictor(*shared_tiny_model, "tiny", PredictorOptions(presence_threshold=0.0))
+    assert any(result.mask.any() for result in run(predictor, video, query=Query("the red giraffe")))
+    results = run(predictor, video, query=Query("the giraffe"))
+    assert len(results) == len(video.masks)
+    assert not any(result.mask.any() for result in results)
+    assert {result.presence for result in results} == {0.0}
+
+
 def test_unknown_words_are_named(predictor):
     assert predictor.unknown_words("the red giraffe") == ("giraffe",)
 

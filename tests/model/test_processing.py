@@ -57,6 +57,21 @@ def test_punctuation_separates_words(processor):
     assert words_of(processor, ids[0])[1:-2] == ["cell", "'", "s", "left", "-", "most", "square", "?"]
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("the giraffe", True),
+        ("find the one in this picture xyzzy", True),
+        ("的红色圆圈", True),
+        ("the red giraffe", False),
+        ("the red circle", False),
+    ],
+    ids=["an unknown thing", "nameless words", "another script", "a known colour", "all known"],
+)
+def test_unknown_words_among_nameless_ones_name_nothing(processor, expression, expected):
+    assert processor.names_nothing(expression) is expected
+
+
 def test_unknown_words_are_named_once_in_their_order(processor):
     assert processor.unknown_words("the Giraffe and the blue giraffe, a zebra!") == ("giraffe", "and", "a", "zebra")
     assert processor.unknown_words("the red circle!") == ()

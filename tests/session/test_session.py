@@ -338,6 +338,24 @@ def test_estimate_is_unknown_before_the_first_run(study: Study) -> None:
     assert study.session.predict_span(track) == (Span(0, T), None)
 
 
+def test_a_video_that_shows_nothing_of_a_query_is_a_notice(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study.segmenter, "predict", lambda anchors, frame: np.zeros_like(study.video.masks[frame]))
+    track = study.session.ask("the disc")
+    said = "“the disc” is not in this video, says the model: use other words, or paint it on one frame, then run."
+    assert study.heard.notices == [said]
+    study.session.mark_absent(track, 3)
+    study.session.repropagate(track)
+    assert study.heard.notices == [said]
+
+
+def test_nothing_is_said_of_a_part_that_shows_nothing(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = study.session.ask("the disc")
+    monkeypatch.setattr(study.segmenter, "predict", lambda anchors, frame: np.zeros_like(study.video.masks[frame]))
+    study.session.mark_absent(track, 3)
+    study.session.repropagate(track)
+    assert study.heard.notices == []
+
+
 def test_unknown_words_are_said_once_per_track(study: Study) -> None:
     track = study.session.ask("the purple giraffe")
     said = "'purple' and 'giraffe' are unknown to the compact model and were ignored; the full model knows them."
