@@ -11,11 +11,10 @@ from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
 from napari_virst.errors import InputError
-from napari_virst.gui import layers
+from napari_virst.gui import layers, sentences
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.shortcuts import bind_keys, unbind_keys
-from napari_virst.records import Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,19 +120,11 @@ class Desk(QObject):
                 self.session.run(track, focus_frame)
         return known[texts[0]] or next(asked)
 
-    def start_painting(self) -> Track:
-        """Give a new track without words, with its layer ready for the brush; a run follows what is painted.
-
-        Raises
-        ------
-        ProjectError
-            When the project cannot be written.
-        """
-        taken = {track.query.name for track in self.session.tracks}
-        names = ("object", *(f"object {number}" for number in range(2, len(taken) + 2)))
-        track = self.session.ask(Query("", next(name for name in names if name not in taken)))
+    def start_painting(self, track: Track) -> None:
+        """Have the layer of a track ready for the brush."""
         self.show_track(track).mode = "paint"
-        return track
+        if not self.session.busy:
+            self.last_progress = None  # that of another track
 
     def rename(self, track: Track, name: str) -> None:
         """Call a track otherwise, and its layer with it."""
@@ -184,8 +175,26 @@ class Desk(QObject):
             del self._layers[track_id]
 
     def frame_in_view(self) -> int:
-        """Say which frame of the image is seen."""
+        """Say which frame of the image is seen, or was last, where the viewer is beyond its frames."""
         return layers.frame_in_view(self._viewer.dims.point, self.image, self.frames.shape[0])
+
+    def frame_outside(self) -> int | None:
+        """Say where the viewer is, where that is none of the image's frames; else None."""
+        frame = layers.frame_at(self._viewer.dims.point, self.image)
+        return None if 0 <= frame < self.frames.shape[0] else frame
+
+    def frame_to_change(self) -> int:
+        """Say which frame of the image is seen, to do something with it.
+
+        Raises
+        ------
+        InputError
+            When the viewer is beyond the image's frames, as it can be beside a longer video.
+        """
+        frame, outside = self.frame_in_view(), self.frame_outside()
+        if outside is not None:
+            raise InputError(sentences.must_be_in_view(outside, self.frames.shape[0]))
+        return frame
 
     def _make_layer(self, track: Track) -> Labels:
         layer = Labels(

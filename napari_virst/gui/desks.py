@@ -209,7 +209,11 @@ class Desks(QObject):
         self._viewer.add_image(data, **arguments)
         image.visible = False
         plane = self.images[-1]
-        self.said.emit(f"'{image.name}' has several planes; the one in view is followed, as '{plane.name}'.", False)
+        self.said.emit(
+            f"'{image.name}' has several planes; the one in view is followed, as '{plane.name}'; "
+            "its time is on the top slider.",
+            False,
+        )
         return plane
 
     def _open(self, image: Image, make_session: Callable[[LayerFrames], AnnotationSession]) -> Desk:

@@ -61,7 +61,7 @@ class Instancing:
     def merge(self, layer: Labels, into: int, other: int) -> None:
         """Make an instance a part of another from the frame in view on."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view()
+        frame = desk.frame_to_change()
         action = partial(desk.session.merge_instances, track, into, other, frame)
         said = f"Instance {other} is part of instance {into} from frame {frame} on."
         desk.do_in_background("merging instances", action, lambda _: self._done(said, desk))
@@ -69,7 +69,7 @@ class Instancing:
     def swap(self, layer: Labels, one: int, other: int) -> None:
         """Exchange two instances from the frame in view on."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view()
+        frame = desk.frame_to_change()
         action = partial(desk.session.swap_instances, track, one, other, frame)
         said = f"Instances {one} and {other} are swapped from frame {frame} on."
         desk.do_in_background("swapping instances", action, lambda _: self._done(said, desk))
@@ -77,7 +77,7 @@ class Instancing:
     def split_one(self, layer: Labels, label: int, divides: bool) -> None:
         """Take the pieces of an instance apart from the frame in view on; ``divides``: they are its children."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view()
+        frame = desk.frame_to_change()
         num_before = 0 if track.lineage is None else len(track.lineage.parents)
         action = partial(desk.session.split_instance, track, label, frame, divides=divides)
         done = partial(self._on_split_one, desk, label, frame, num_before)
@@ -128,9 +128,13 @@ class Instancing:
             self._to_undo = layer
             self._say("The run is being stopped, then taken back.")
             return
-        said = partial(sentences.undone, query=track.query.name)
         undo = partial(desk.session.undo, track)
-        desk.do_in_background("undoing", undo, lambda action: self._done(said(action)), can_cancel=False)
+        desk.do_in_background("undoing", undo, partial(self._on_undone, desk, track), can_cancel=False)
+
+    def _on_undone(self, desk: Desk, track: Track, action: str | None) -> None:
+        if action == "run":
+            desk.last_progress = None
+        self._done(sentences.undone(action, track.query.name))
 
     def undo_when_stopped(self) -> None:
         """Take back what was still being stopped when that was wished."""

@@ -243,8 +243,8 @@ def session_folder_of(layer: object) -> Path | None:
     return Path(layer.metadata[METADATA_KEY]["folder"])
 
 
-def frame_in_view(point: tuple[float, ...], layer: Image | Labels, num_frames: int) -> int:
-    """Say which frame of a (T, H, W) layer is seen.
+def frame_at(point: tuple[float, ...], layer: Image | Labels) -> int:
+    """Say where the viewer is on the time axis of a (T, H, W) layer, in frames, also before and beyond its video.
 
     Parameters
     ----------
@@ -252,13 +252,15 @@ def frame_in_view(point: tuple[float, ...], layer: Image | Labels, num_frames: i
         The viewer's position, world coordinates, one per axis of the viewer.
     layer : Image or Labels
         Layers are aligned with the last axes of the viewer.
-    num_frames : int
-        Frames outside the video are clipped to 0 … num_frames - 1.
     """
     if layer.ndim < 3:
         return 0
-    position = layer.world_to_data(point[-layer.ndim :])[0]
-    return int(np.clip(round(float(position)), 0, num_frames - 1))
+    return round(float(layer.world_to_data(point[-layer.ndim :])[0]))
+
+
+def frame_in_view(point: tuple[float, ...], layer: Image | Labels, num_frames: int) -> int:
+    """Say which frame of a (T, H, W) layer is seen: :func:`frame_at`, clipped to 0 … num_frames - 1."""
+    return int(np.clip(frame_at(point, layer), 0, num_frames - 1))
 
 
 def world_time_of(frame: int, layer: Labels, point: tuple[float, ...]) -> float:

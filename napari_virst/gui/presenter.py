@@ -14,7 +14,7 @@ from napari_virst.gui.instancing import Instancing
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.query_menu import QueryMenu
 from napari_virst.gui.querying import Querying
-from napari_virst.gui.reviewing import Reviewing
+from napari_virst.gui.reviewing import Reviewing, no_plan, other_label, plan_of
 from napari_virst.gui.showing import Showing
 
 if TYPE_CHECKING:
@@ -160,14 +160,18 @@ class Presenter(QObject):
     def repropagate(self, layer: Labels) -> None:
         """Follow again from the corrections of a track."""
         desk, track = self._desks.owner_of(layer)
-        plan = sentences.plan(*desk.session.predict_span(track))
+        plan, frame = plan_of(desk.session, track), desk.frame_in_view()
         if not plan:
-            self._showing.say("Nothing to re-propagate: paint or commit a frame first.")
+            self._showing.say(no_plan(track))
             return
         if not desk.session.busy:
             desk.frames.look_again()
-        desk.session.repropagate(track, focus_frame=desk.frame_in_view())
-        self._showing.say_while_running(f"Re-propagating {plan}.")
+        other = other_label(track, frame)
+        desk.session.repropagate(track, focus_frame=frame)
+        if other:  # which is to be read after the run too
+            self._showing.say(other)
+        else:
+            self._showing.say_while_running(f"Re-propagating {plan}.")
 
     @guarded
     def commit(self, layer: Labels) -> None:
@@ -241,6 +245,8 @@ class Presenter(QObject):
             self._showing.choose_image(layers.newest_video(self._viewer.layers))
         else:
             self._showing.show_images()
+            if layers.is_video_like(event.value):
+                self._showing.say(sentences.is_open(event.value.name))
 
     @guarded
     def _on_removed(self, event: Any) -> None:  # noqa: ANN401
@@ -270,7 +276,13 @@ class Presenter(QObject):
 
     @guarded
     def _on_image_chosen(self, row: int) -> None:
-        self._showing.choose_image(self._desks.images[row])
+        image = self._desks.images[row]
+        self._showing.choose_image(image)
+        track = self._showing.track
+        if track is None:
+            self._viewer.layers.selection.active = image
+        else:
+            self._showing.select(track)  # so that keys and buttons mean the same query
 
     @guarded
     def _on_track_chosen(self, track_id: str) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from napari_virst.session.session import AnnotationSession, Track
 
 _TIP_CHARACTERS = 60
-_OVER = "You have seen every frame that is worth a look; N begins anew."
 
 
 class Reviewing:
@@ -71,9 +70,11 @@ class Reviewing:
         else:
             frame = tour.back(desk.frame_in_view())
         if frame is None:
-            self._say(_OVER if direction > 0 else "No frame was suggested before this one; press N for one.")
+            self._say(sentences.ALL_REVIEWED if direction > 0 else sentences.NONE_REVIEWED_BEFORE)
             return
         self.go_to(layer, frame)
+        for text in sentences.UNTIL_REVIEWED:
+            self._dock.clear_message(text)
         self._tell()
 
     def _tour(self, track: Track) -> Tour:
@@ -91,15 +92,16 @@ class Reviewing:
     def commit(self, layer: Labels) -> None:
         """Take the frame in view as a user anchor."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view()
+        frame = desk.frame_to_change()
         span = desk.session.correct(track, frame)
-        self._say(f"Frame {frame} is an anchor now; re-propagating reaches {span}.")
+        said = f"Frame {frame} is an anchor now; re-propagating reaches {span}. {other_label(track, frame)}"
+        self._say(said.rstrip())
         self._tell()
 
     def mark_absent(self, layer: Labels, frame: int | None = None) -> None:
         """Declare that the object cannot be seen on a frame, by default the one in view."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_in_view() if frame is None else frame
+        frame = desk.frame_to_change() if frame is None else frame
         span = desk.session.mark_absent(track, frame)
         self._say(f"'{track.query.name}' is absent on frame {frame}; re-propagating reaches {span}.")
         self._tell()
@@ -142,8 +144,11 @@ class Reviewing:
         self._tell()
 
     def _chosen(self, desk: Desk) -> Span:
-        frame = desk.frame_in_view()
-        return self._dock.selected_frames or Span(frame, frame + 1)
+        selected = self._dock.selected_frames
+        if selected is not None:
+            return selected
+        frame = desk.frame_to_change()
+        return Span(frame, frame + 1)
 
     # Anchors ----------------------------------------------------------------------------------------------------
 
@@ -168,6 +173,25 @@ class Reviewing:
         state = "pinned" if is_pinned else "no longer pinned"
         self._say(f"The anchor on frame {frame} is {state}; re-propagating reaches {span}.")
         self._tell()
+
+
+def plan_of(session: AnnotationSession, track: Track) -> str:
+    """Say what re-propagating would do at most; empty where nothing is left to compute."""
+    span, seconds = session.predict_span(track)
+    return sentences.plan(span, seconds) if span is not None and track.num_to_compute((span,)) else ""
+
+
+def no_plan(track: Track) -> str:
+    """Say why re-propagating would do nothing."""
+    is_open = track.num_to_compute((Span(0, track.num_frames),))
+    return sentences.NOTHING_TO_REPROPAGATE if is_open else sentences.ALL_SETTLED
+
+
+def other_label(track: Track, frame: int) -> str:
+    """Say that a frame holds a label beside the track's own that is no instance; empty where it holds none."""
+    found = set() if track.lineage is not None else set(np.unique(track.masks.frame(frame)).tolist())
+    others = sorted(found - {0, track.label})
+    return sentences.other_label(others[0], track.query.name) if others else ""
 
 
 def timeline_state(session: AnnotationSession, track: Track) -> TimelineState:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from napari_virst.records import Provenance
+from napari_virst.records import Provenance, Span
 
 if TYPE_CHECKING:
-    from napari_virst.records import Progress, Span
+    from napari_virst.records import Progress
+
+NOTHING_TO_REPROPAGATE = "Nothing to re-propagate: paint or commit a frame first."
+ALL_SETTLED = "Nothing to re-propagate: every frame is yours, or locked."
+ALL_REVIEWED = "You have seen every frame that is worth a look; N begins anew."
+NONE_REVIEWED_BEFORE = "No frame was suggested before this one; press N for one."
+UNTIL_REVIEWED = (NOTHING_TO_REPROPAGATE, ALL_SETTLED, ALL_REVIEWED, NONE_REVIEWED_BEFORE)
+"""No longer true, or no longer to the point, as soon as a frame was gone to."""
 
 _PROVENANCE = {
     Provenance.EMPTY: "nothing here yet",
@@ -55,7 +62,7 @@ def progress(now: Progress, *, waits: bool = False) -> str:
     if not now.num_done:
         return f"{now.stage or 'starting'} …"
     parts = [now.stage] if now.stage else []
-    parts += [f"{now.num_done}/{now.num_total} frames", f"{now.frames_per_s:.1f} frames/s"]
+    parts += [f"{now.num_done}/{num_frames(now.num_total)}", f"{now.frames_per_s:.1f} frames/s"]
     if now.num_done < now.num_total and math.isfinite(now.remaining_s):
         parts.append(f"{duration(now.remaining_s)} left")
     return " · ".join(parts)
@@ -74,11 +81,14 @@ def finished(now: Progress, *, is_complete: bool = False) -> str:
     'done · 120 frames in 8 s'
     >>> finished(Progress(num_done=30, num_total=120, elapsed_s=2.1), is_complete=True)
     'done · 30 frames in 2 s, the others agreed already'
+    >>> finished(Progress(num_done=0, num_total=0, elapsed_s=0.1), is_complete=True)
+    'done · nothing left to follow'
     """
     if not now.num_done:
-        return "stopped"
+        return "done · nothing left to follow" if is_complete else "stopped"
     is_whole = now.num_done >= now.num_total
-    text = f"{'done' if is_whole or is_complete else 'stopped'} · {now.num_done} frames in {duration(now.elapsed_s)}"
+    state = "done" if is_whole or is_complete else "stopped"
+    text = f"{state} · {num_frames(now.num_done)} in {duration(now.elapsed_s)}"
     return text if is_whole or not is_complete else f"{text}, the others agreed already"
 
 
@@ -100,6 +110,33 @@ def frame(index: int, provenance: Provenance, presence: float, predicted_iou: fl
     return text
 
 
+def outside(index: int, count: int) -> str:
+    """Say that the viewer is at none of a video's ``count`` frames.
+
+    Examples
+    --------
+    >>> outside(30, 10), outside(30, 1)
+    ('frame 30: outside this video, which has frames 0–9', 'frame 30: outside this video, which has frame 0 only')
+    """
+    return f"frame {index}: outside this video, which has {_frames_of(count)}{' only' * (count == 1)}"
+
+
+def must_be_in_view(index: int, count: int) -> str:
+    """Say that the frame to change must be in view, and is none of a video's ``count`` frames.
+
+    Examples
+    --------
+    >>> must_be_in_view(30, 10)
+    "The frame in view must be one of this video's 10; got 30; move the slider back to frames 0–9."
+    """
+    wanted = f"The frame in view must be one of this video's {count}"
+    return f"{wanted}; got {index}; move the slider back to {_frames_of(count)}."
+
+
+def _frames_of(count: int) -> str:
+    return "frame 0" if count == 1 else str(Span(0, count))
+
+
 def plan(span: Span | None, seconds: float | None) -> str:
     """Say what re-propagation would do at most; empty when there is nothing to do.
 
@@ -115,6 +152,22 @@ def plan(span: Span | None, seconds: float | None) -> str:
         return ""
     is_known = seconds is not None and math.isfinite(seconds)
     return f"{span} at most" + (f", about {duration(seconds)}" if is_known and seconds is not None else "")
+
+
+def is_open(name: str) -> str:
+    """Say that a video was opened while another stays chosen."""
+    return f"'{name}' is open; choose it under Image."
+
+
+def other_label(label: int, name: str) -> str:
+    """Say that a label painted beside the track's own is no object of its own.
+
+    Examples
+    --------
+    >>> other_label(5, "object")
+    'Label 5 is followed as a part of “object”; for another object use Paint it.'
+    """
+    return f"Label {label} is followed as a part of “{name}”; for another object use Paint it."
 
 
 def queries(typed: str) -> list[str]:

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject
 from napari_virst.gui import layers, sentences
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
-from napari_virst.gui.reviewing import timeline_state
+from napari_virst.gui.reviewing import plan_of, timeline_state
 from napari_virst.gui.track_list import QueryRow
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class Showing(QObject):
         desk = self.desk
         self._track_id = desk.session.tracks[-1].track_id if desk is not None and desk.session.tracks else None
         self._dock.suggest_query(layers.suggested_query(image))
+        if image is not None:
+            self._dock.clear_message(sentences.is_open(image.name))
         self.show_images()
         self._show_tracks()
         self._show_work()
@@ -192,13 +194,21 @@ class Showing(QObject):
         self._dock.timeline.show_frame(frame)
         if desk.doing:
             return
+        self._tell_of_frame(desk, track, frame)
+        # While it runs, what is unfinished is no news; what was corrected meanwhile is.
+        is_news = not desk.session.busy or bool(track.touched())
+        self._dock.show_plan(plan_of(desk.session, track) if is_news else "")
+
+    def _tell_of_frame(self, desk: Desk, track: Track, frame: int) -> None:
+        outside = desk.frame_outside()
+        if outside is not None:
+            self._dock.show_frame(sentences.outside(outside, track.num_frames))
+            self._dock.show_reason("")
+            return
         presence, iou = float(track.last_presence[frame]), float(track.last_iou[frame])
         is_locked = bool(track.locked[frame])
         self._dock.show_frame(sentences.frame(frame, track.masks.provenance(frame), presence, iou, is_locked=is_locked))
         self._dock.show_reason(self._why_suggested(desk.session, track, frame))
-        # While it runs, what is unfinished is no news; what was corrected meanwhile is.
-        is_news = not desk.session.busy or bool(track.touched())
-        self._dock.show_plan(sentences.plan(*desk.session.predict_span(track)) if is_news else "")
 
     @guarded
     def _show_timeline(self) -> None:

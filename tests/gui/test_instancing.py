@@ -82,6 +82,25 @@ def test_division_of_one_piece_says_that_it_needs_two(two: Any) -> None:
     assert "splitting into instances" in two.message
 
 
+@pytest.mark.parametrize(
+    ("wish", "labels"),
+    [
+        pytest.param("merge_requested", (1, 2), id="merge"),
+        pytest.param("swap_requested", (1, 2), id="swap"),
+        pytest.param("split_one_requested", (1, False), id="split-one"),
+    ],
+)
+def test_instances_beyond_the_video_are_not_changed_on_its_last_frame(two: Any, wish: str, labels: Any) -> None:
+    layer, menu = two.viewer.layers[-1], two.dock.instances_menu
+    menu.split_requested.emit(False)
+    before = np.array(layer.data)
+    two.viewer.add_labels(np.zeros((40, 32, 48), int), name="longer")
+    two.go_to(30)
+    getattr(menu, wish).emit(*labels)
+    assert two.message.startswith("⚠ The frame in view must be one of this video's 12; got 30; ")
+    np.testing.assert_array_equal(layer.data, before)
+
+
 def test_menu_offers_the_instances_that_there_are(two: Any) -> None:
     two.dock.instances_menu.split_requested.emit(False)
     two.viewer.layers[-1].selected_label = 2
@@ -111,6 +130,17 @@ def test_undo_of_a_run_brings_back_what_was_before(bench: Any) -> None:
     bench.presenter.undo(layer)
     np.testing.assert_array_equal(layer.data[6], before[6])
     assert bench.message == "Undone for “the red disc”: the last run."
+    bench.presenter._showing._show_work()
+    assert bench.dock.progress_label.text() == ""
+
+
+def test_undo_of_a_correction_leaves_what_the_run_came_to(bench: Any) -> None:
+    layer = bench.ask()
+    bench.presenter.commit(layer)
+    bench.presenter.undo(layer)
+    bench.presenter._showing._show_work()
+    assert bench.message == "Undone for “the red disc”: the correction."
+    assert bench.dock.progress_label.text().startswith("done")
 
 
 @pytest.mark.parametrize("num_presses", [1, 2])

@@ -136,6 +136,7 @@ def test_frame_in_view_stays_inside_the_video() -> None:
     labels = Labels(np.zeros((12, 4, 4), int))
     assert layers.frame_in_view((40.0, 0.0, 0.0), labels, 12) == 11
     assert layers.frame_in_view((9.0, -3.0, 0.0, 0.0), labels, 12) == 0
+    assert [layers.frame_at(point, labels) for point in ((40.0, 0.0, 0.0), (9.0, -3.0, 0.0, 0.0))] == [40, -3]
 
 
 def test_first_label_has_the_colour_of_the_list_and_background_none() -> None:

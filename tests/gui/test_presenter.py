@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
+from napari._qt.widgets.qt_dims import QtDims
 from napari.components import ViewerModel
 from napari.layers._source import layer_source
 
@@ -55,6 +56,17 @@ def test_frame_in_view_is_described(bench: Any) -> None:
     bench.go_to(4)
     bench.presenter._showing._tell()
     assert bench.dock.frame_label.text() == "frame 4: predicted (anchor), presence 1.00, predicted IoU 0.90"
+
+
+def test_frame_beyond_the_video_is_not_described_as_its_last(bench: Any) -> None:
+    bench.viewer.add_image(bench.video.pixels[:5], rgb=True, name="short")
+    layer = bench.ask()
+    bench.go_to(9)
+    bench.presenter._showing._tell()
+    assert bench.dock.frame_label.text() == "frame 9: outside this video, which has frames 0–4"
+    stroke(layer, 2)
+    bench.presenter.repropagate(layer)
+    assert bench.message.startswith("Re-propagating frames")
 
 
 def test_stroke_shows_as_corrected_at_once(bench: Any, qtbot: Any) -> None:
@@ -272,6 +284,39 @@ def test_chooser_picks_the_newest_video(make_bench: Callable[..., Any], names: l
     assert bench.dock.image_box.currentText() == expected
 
 
+def test_choosing_an_image_makes_the_layer_of_its_query_the_active_one(bench: Any) -> None:
+    first = bench.ask()
+    short = bench.viewer.add_image(bench.video.pixels[:5], rgb=True, name="short")
+    second = bench.ask()
+    for row, layer in ((0, first), (1, second)):
+        bench.dock.image_chosen.emit(row)
+        assert bench.viewer.layers.selection.active == layer
+        assert bench.presenter._showing.layer == layer
+    bench.viewer.layers.remove(second)
+    bench.presenter._desk.remove(bench.presenter._desk.session.tracks[0])
+    bench.dock.image_chosen.emit(0)
+    bench.dock.image_chosen.emit(bench.presenter._desks.images.index(short))
+    assert bench.viewer.layers.selection.active == short
+
+
+def test_video_opened_during_a_run_is_said_to_wait_under_image(bench: Any) -> None:
+    said: list[str] = []
+
+    def look(frame: int) -> None:
+        if frame == 6:
+            bench.viewer.add_image(np.zeros((8, 8)), name="still")
+            said.append(bench.message)
+            bench.viewer.add_image(bench.video.pixels, rgb=True, name="second")
+            said.append(bench.message)
+
+    bench.segmenter.before_frame = look
+    bench.ask()
+    assert said == ["", "'second' is open; choose it under Image."]
+    assert bench.dock.image_box.currentText() == "disc"
+    bench.dock.image_chosen.emit(bench.presenter._desks.images.index(bench.viewer.layers["second"]))
+    assert (bench.dock.image_box.currentText(), bench.message) == ("second", "")
+
+
 def test_chooser_follows_renaming(bench: Any) -> None:
     bench.viewer.layers["disc"].name = "renamed"
     assert bench.dock.image_box.currentText() == "renamed"
@@ -293,7 +338,22 @@ def test_image_with_planes_is_followed_in_the_plane_in_view(make_bench: Callable
     bench.viewer.dims.set_current_step(1, 2)
     layer = bench.ask()
     assert layer.name == "volume · plane 2 · the red disc"
-    assert "several planes" in bench.message or layer.data.shape == (12, 32, 48)
+    assert layer.data.shape == (12, 32, 48)
+    assert "several planes" in bench.message
+    assert bench.message.endswith("its time is on the top slider.")
+
+
+def test_time_of_a_plane_is_on_the_top_slider_of_napari(make_bench: Callable[..., Any], qtbot: Any) -> None:
+    bench = make_bench()
+    bench.viewer.add_image(np.stack([bench.video.pixels[..., 0]] * 3, axis=1), name="volume")
+    bench.ask()
+    sliders = QtDims(bench.viewer.dims)
+    qtbot.addWidget(sliders)
+    sliders.show()
+    top = min((one for one in sliders.slider_widgets if one.isVisible()), key=lambda one: one.y())
+    for frame in (7, 4):
+        bench.viewer.dims.set_current_step(top.axis, frame)
+        assert bench.presenter._desk.frame_in_view() == frame
 
 
 def test_run_without_an_image_says_what_to_do(make_bench: Callable[..., Any]) -> None:
@@ -314,8 +374,79 @@ def test_object_painted_without_a_query_is_followed(bench: Any) -> None:
 
 
 def test_painting_a_second_object_begins_a_second_track(bench: Any) -> None:
-    names = [bench.ask("").name, bench.ask("").name]
-    assert names == ["disc · object", "disc · object 2"]
+    first = bench.ask("")
+    stroke(first, 2)
+    assert [first.name, bench.ask("").name] == ["disc · object", "disc · object 2"]
+
+
+def test_painting_again_takes_the_empty_track_that_there_is(bench: Any) -> None:
+    layer = bench.ask("")
+    bench.ask("the red disc")
+    layer.mode = "pan_zoom"
+    bench.presenter.run("")
+    assert [track.query.name for track in bench.presenter._desk.session.tracks] == ["object", "the red disc"]
+    assert (bench.viewer.layers.selection.active, layer.mode) == (layer, "paint")
+
+
+def test_frame_declared_absent_makes_a_painted_track_no_empty_one(bench: Any) -> None:
+    layer = bench.ask("")
+    bench.presenter.mark_absent(layer)
+    assert bench.ask("").name == "disc · object 2"
+
+
+def test_painting_begins_without_the_progress_of_another_query(bench: Any) -> None:
+    bench.ask("the red disc")
+    bench.presenter._showing._show_work()
+    assert progress_of(bench).startswith("done")
+    bench.presenter.run("")
+    bench.presenter._showing._show_work()
+    assert progress_of(bench) == ""
+
+
+def test_painting_during_a_run_goes_on_showing_its_progress(bench: Any) -> None:
+    shown: list[str] = []
+
+    def look(frame: int) -> None:
+        if frame == 6:
+            bench.presenter.run("")
+            bench.presenter._showing._show_work()
+            shown.append(progress_of(bench))
+
+    bench.segmenter.before_frame = look
+    bench.ask("the red disc")
+    assert [text.split(" · ")[0] for text in shown] == ["following"]
+
+
+def test_label_beside_the_track_s_own_is_said_to_be_a_part_of_it(bench: Any) -> None:
+    layer = bench.ask("")
+    bench.go_to(2)
+    layer.data[2:3] = bench.video.masks[2][None].astype(np.uint16) * 5
+    bench.presenter.commit(layer)
+    hint = "Label 5 is followed as a part of “object”; for another object use Paint it."
+    assert bench.message == f"Frame 2 is an anchor now; re-propagating reaches frames 0–11. {hint}"
+    bench.presenter.repropagate(layer)
+    bench.presenter._showing._show_work()
+    assert bench.message == hint
+    bench.go_to(3)
+    bench.presenter.commit(layer)
+    assert "Label" not in bench.message
+
+
+def test_every_frame_painted_leaves_nothing_to_re_propagate(bench: Any) -> None:
+    layer = bench.ask("")
+    layer.data[:] = bench.video.masks.astype(np.uint16)
+    bench.presenter._showing._tell()
+    assert (bench.dock.plan_label.text(), bench.dock.repropagate_button.isEnabled()) == ("", False)
+    bench.presenter.repropagate(layer)
+    assert bench.message == "Nothing to re-propagate: every frame is yours, or locked."
+
+
+def test_run_with_every_frame_painted_is_done_not_stopped(bench: Any) -> None:
+    layer = bench.ask()
+    layer.data[:, 0, 0] = 1
+    bench.presenter.run("the red disc")
+    bench.presenter._showing._show_work()
+    assert progress_of(bench) == "done · nothing left to follow"
 
 
 def test_name_given_to_a_layer_is_kept_with_the_project(

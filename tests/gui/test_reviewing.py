@@ -71,6 +71,57 @@ def test_reason_is_not_told_of_other_frames_nor_of_settled_ones(bench: Any) -> N
     assert bench.dock.reason_label.text() == ""
 
 
+@pytest.mark.parametrize("wish", ["commit", "mark_absent", "accept", "lock"])
+@pytest.mark.parametrize(
+    ("num_frames", "advice"),
+    [pytest.param(5, "frames 0–4", id="several"), pytest.param(1, "frame 0", id="one")],
+)
+def test_frame_beyond_the_video_is_not_taken_for_its_last(bench: Any, wish: str, num_frames: int, advice: str) -> None:
+    bench.viewer.add_image(bench.video.pixels[:num_frames], rgb=True, name="short")
+    layer = bench.ask()
+    before, provenances = np.array(layer.data), track_of(bench).masks.provenances
+    bench.go_to(9)
+    getattr(bench.presenter, wish)(layer)
+    assert bench.message == (
+        f"⚠ The frame in view must be one of this video's {num_frames}; got 9; move the slider back to {advice}."
+    )
+    np.testing.assert_array_equal(layer.data, before)
+    np.testing.assert_array_equal(track_of(bench).masks.provenances, provenances)
+    assert not track_of(bench).locked.any()
+
+
+def test_frames_on_the_timeline_need_not_be_in_view(bench: Any) -> None:
+    bench.viewer.add_image(bench.video.pixels[:5], rgb=True, name="short")
+    layer = bench.ask()
+    bench.go_to(9)
+    select(bench, 1, 3)
+    bench.presenter.lock(layer)
+    select(bench, 3, 5)
+    bench.presenter.accept(layer)
+    bench.dock.timeline.absent_requested.emit(0)
+    assert np.flatnonzero(track_of(bench).locked).tolist() == [1, 2]
+    assert track_of(bench).masks.owned_frames == (0, 3, 4)
+
+
+def test_going_to_a_frame_clears_what_is_no_longer_to_the_point(bench: Any) -> None:
+    layer = bench.ask()
+    bench.presenter.repropagate(layer)
+    assert bench.message.startswith("Nothing to re-propagate")
+    bench.presenter.review_next(layer)
+    assert bench.message == ""
+    bench.presenter.review_next(layer)
+    bench.presenter.repropagate(layer)
+    bench.presenter.review_previous(layer)
+    assert bench.message == ""
+
+
+def test_going_to_a_frame_leaves_the_error_of_a_run(bench: Any) -> None:
+    layer = bench.ask()
+    bench.presenter.report("no memory left")
+    bench.presenter.review_next(layer)
+    assert bench.message == "⚠ no memory left"
+
+
 def test_every_frame_settled_is_said(bench: Any) -> None:
     layer = bench.ask()
     select(bench, 0, 12)

@@ -47,3 +47,16 @@ def test_unknown_estimates_are_left_out() -> None:
 
 def test_empty_span_is_no_plan() -> None:
     assert sentences.plan(Span(4, 4), 3.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(sentences.finished(Progress(1, 1, 2.0)), "done · 1 frame in 2 s", id="done"),
+        pytest.param(sentences.finished(Progress(1, 9, 2.0)), "stopped · 1 frame in 2 s", id="stopped"),
+        pytest.param(sentences.progress(Progress(1, 1, 2.0)), "1/1 frame · 0.5 frames/s", id="under-way"),
+        pytest.param(sentences.finished(Progress(0, 9, 2.0)), "stopped", id="stopped-at-once"),
+    ],
+)
+def test_one_frame_is_no_plural(said: str, expected: str) -> None:
+    assert said == expected
