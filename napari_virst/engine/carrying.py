@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 _NUM_CHAINS = 2
 _MARGIN = 0.35
 """How far beyond the object flow is looked at, over the longer side of its box."""
-_MIN_MARGIN_PX, _LARGEST_SIDE_CELLS = 16, 384
+_MIN_MARGIN_PX, _LARGEST_SIDE_CELLS = 48, 384
+"""Of small objects that jump, flow needs to see what jumps with them."""
+_SURE = 0.25
+"""Mean trust of a carried mask from which it says where the object is."""
 _FAINT = 0.02
 """Shares are kept between this and 1 less this: flow is never sure of a pixel."""
 _SLIP_CELLS = 2.0
@@ -149,6 +152,25 @@ class CarriedMasks:
         odds_hw = self._rule.weight * np.minimum(1, trust_hw) * np.log(share_hw / (1 - share_hw))
         return np.asarray(odds_hw, np.float32)
 
+    def step(
+        self, frame: int, to_frame: int, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[float, float] | None:
+        """Return how far (down, right), in pixels, the object goes between two frames; None where flow does not know.
+
+        Raises
+        ------
+        StoppedError
+            When told to stop.
+        """
+        for given in self._neighbours(to_frame):
+            if abs(frame - given) > self._rule.reach_frames or (frame - given) * (to_frame - given) < 0:
+                continue
+            chain = self._carry(given, frame if abs(frame - given) > abs(to_frame - given) else to_frame, should_stop)
+            places = [_centre(chain.links[abs(f - given)], chain.stride) for f in (frame, to_frame)]
+            if places[0] is not None and places[1] is not None:
+                return places[1][0] - places[0][0], places[1][1] - places[0][1]
+        return None
+
     def _neighbours(self, frame: int) -> list[int]:
         place = bisect_left(self._frames, frame)
         beside = self._frames[max(0, place - 1) : place]
@@ -202,6 +224,16 @@ def _start(mask_HW: NDArray[np.bool_]) -> _Chain:
     place = _around((cells[0], cells[1]), stride, mask_HW.shape)
     share_vu = _cells(mask_HW.astype(np.uint8) * 255, place, stride)
     return _Chain(stride, [Carried(place[0].start, place[1].start, share_vu, np.full_like(share_vu, 255))])
+
+
+def _centre(carried: Carried, stride: int) -> tuple[float, float] | None:
+    """Return the middle (y, x) of a carried mask, in pixels; None where it is not to be trusted."""
+    share = carried.share_vu.astype(np.float64)
+    mass = float(share.sum())
+    if not mass or float((share * carried.trust_vu).sum()) < 255 * _SURE * mass:
+        return None
+    (v, u), (rows, columns) = (np.arange(n) + 0.5 for n in share.shape), (share.sum(1), share.sum(0))
+    return stride * (carried.v0 + float(rows @ v) / mass), stride * (carried.u0 + float(columns @ u) / mass)
 
 
 def _box(mask: NDArray[np.bool_]) -> Place | None:

@@ -72,7 +72,8 @@ class FollowedObject:
         self.masks: dict[int, NDArray[np.bool_]] = {}
         self.centres: dict[int, tuple[float, float]] = {}
         """Where anchors that condition say the object is: frame to (y, x) in pixels."""
-        self.heading: Direction = 1
+        self.window_frame: int | None = None
+        """The frame that the window was put around; None where it shows every frame."""
         self.passed: dict[int, MemoryEntry] = {}
         self.agreements: dict[int, float] = {}
         self.demoted: dict[int, NDArray[np.bool_]] = {}
@@ -196,7 +197,7 @@ class Follower:
         """
         thing.memory.forget_tracked()
         first = leg.frames[0]
-        thing.window, thing.heading = self._first_window(thing, first), leg.direction
+        self._place_first(thing, first)
         known_mask, anchors = thing.job.known_mask, thing.memory.anchor_frames
         if known_mask is None or self._settings.is_reference or first - leg.direction in anchors:
             return
@@ -206,16 +207,14 @@ class Follower:
                 continue
             mask = known_mask(frame)
             if mask is not None:
-                thing.window = self._window_of(mask) or thing.window
+                self._place(thing, frame, self._window_of(mask))
                 thing.memory.add_tracked(frame, self._remember_given(frame, mask, thing.window, keep=False))
-                self._go_along(thing, frame)
 
     def pass_anchor(self, thing: FollowedObject, frame: int) -> None:
         """Take the window from an anchor on the way, and remember one that does not condition."""
         if frame in thing.passed:
             thing.memory.add_tracked(frame, thing.passed[frame])
-        thing.window = self._window_of(thing.masks[frame], thing.window) or thing.window
-        self._go_along(thing, frame)
+        self._place(thing, frame, self._window_of(thing.masks[frame], thing.window))
 
     @torch.inference_mode()
     def step(
@@ -232,6 +231,8 @@ class Follower:
         StoppedError
             When told to stop before it was finished.
         """
+        for thing in things:
+            self._go_along(thing, frame, should_stop)
         features = self._video.features_of_objects(frame, [thing.window for thing in things])
         views = [thing.memory.view(frame, direction) for thing in things]
         results: dict[int, FrameResult] = {}
@@ -297,8 +298,7 @@ class Follower:
             )
             if self._settings.follow_with_windows:
                 rule, window = self._options.window_rule, thing.window
-                thing.window = rule.around(mask, window) or rule.grown(window, (height, width))
-                self._go_along(thing, frame)
+                self._place(thing, frame, rule.around(mask, window) or rule.grown(window, (height, width)))
         return answers
 
     def _hold(self, thing: FollowedObject, frame: int, mask: NDArray[np.bool_]) -> None:
@@ -308,17 +308,27 @@ class Follower:
             thing.centres[frame] = around.centre
 
     @staticmethod
-    def _go_along(thing: FollowedObject, frame: int) -> None:
-        """Move the window to where the object is expected on the next frame."""
-        thing.window = thing.window.moved(*expected_step(thing.centres, frame, frame + thing.heading))
+    def _place(thing: FollowedObject, frame: int, window: Window | None) -> None:
+        if window is not None:
+            thing.window, thing.window_frame = window, frame
 
-    def _first_window(self, thing: FollowedObject, first: int) -> Window:
+    @staticmethod
+    def _go_along(thing: FollowedObject, frame: int, should_stop: Callable[[], bool]) -> None:
+        """Move the window to where the object is expected: evenly between known places, else by optical flow."""
+        if thing.window_frame is None or thing.window_frame == frame:
+            return
+        step = expected_step(thing.centres, thing.window_frame, frame)
+        if step is None and thing.carried is not None:
+            step = thing.carried.step(thing.window_frame, frame, should_stop)
+        thing.window, thing.window_frame = thing.window.moved(*step or (0.0, 0.0)), frame
+
+    def _place_first(self, thing: FollowedObject, first: int) -> None:
+        """Put the window around the known mask that is nearest to the first frame of a leg."""
+        thing.window, thing.window_frame = self._video.whole, None
         known = [frame for frame, mask in thing.masks.items() if mask.any()]
-        if not known:
-            return self._video.whole
-        nearest = min(known, key=lambda f: abs(f - first))
-        window = self._window_of(thing.masks[nearest])
-        return window.moved(*expected_step(thing.centres, nearest, first)) if window else self._video.whole
+        if known and self._settings.follow_with_windows:
+            nearest = min(known, key=lambda f: abs(f - first))
+            self._place(thing, nearest, self._window_of(thing.masks[nearest]))
 
     def _window_of(self, mask: NDArray[np.bool_], previous: Window | None = None) -> Window | None:
         if not self._settings.follow_with_windows:

@@ -108,7 +108,7 @@ class WindowRule:
         return Window(round(y - whole / 2), round(x - whole / 2), whole, whole)
 
 
-def expected_step(centres: Mapping[int, tuple[float, float]], frame: int, to_frame: int) -> tuple[float, float]:
+def expected_step(centres: Mapping[int, tuple[float, float]], frame: int, to_frame: int) -> tuple[float, float] | None:
     """Return how far (down, right) an object goes between two frames, if it moves evenly between known places.
 
     What moves by its own size from frame to frame leaves a window of 1.7 times its box. A correction says where it
@@ -121,12 +121,12 @@ def expected_step(centres: Mapping[int, tuple[float, float]], frame: int, to_fra
     centres
         Frame to (y, x), in pixels, of where the object is known to be.
     frame, to_frame
-        From where to where; (0, 0) unless a known frame lies on either side of both.
+        From where to where; None unless a known frame lies on either side of both.
     """
     first = max((known for known in centres if known <= min(frame, to_frame)), default=None)
     last = min((known for known in centres if known >= max(frame, to_frame)), default=None)
     if first is None or last is None or first == last:
-        return 0.0, 0.0
+        return None
     share = (to_frame - frame) / (last - first)
     (y0, x0), (y1, x1) = centres[first], centres[last]
     return (y1 - y0) * share, (x1 - x0) * share

@@ -161,6 +161,24 @@ def test_a_large_object_is_carried_on_a_coarser_grid(video):
     assert all(max(link.share_vu.shape) <= 384 + 2 for chain in masks._chains.values() for link in chain.links)
 
 
+@pytest.mark.parametrize(("given_frame", "frame", "to_frame"), [(0, 0, 1), (0, 3, 4), (8, 8, 7), (8, 5, 4), (0, 0, 3)])
+def test_it_says_how_far_the_object_goes(video, given_frame, frame, to_frame):
+    down, right = carried(video, {given_frame: truth(given_frame)}).masks.step(frame, to_frame)
+    assert abs(down) < 1
+    assert right == pytest.approx(SPEED * (to_frame - frame), abs=1.5)
+
+
+@pytest.mark.parametrize(("frame", "to_frame"), [(9, 10), (8, 9), (2, 12)])
+def test_beyond_its_reach_it_knows_no_step(video, frame, to_frame):
+    assert carried(video, {0: truth(0)}).masks.step(frame, to_frame) is None
+
+
+def test_of_what_is_lost_it_knows_no_step(video):
+    torn = video.copy()
+    torn[2:] = np.random.default_rng(2).integers(0, 255, torn[2:].shape)
+    assert carried(torn, {0: truth(0)}).masks.step(3, 4) is None
+
+
 @pytest.mark.parametrize("speed_px", [14, 22])
 def test_of_what_jumps_farther_than_flow_looks_it_says_nothing(speed_px):
     """A disc that is elsewhere on the next frame: the old place must not be claimed, nor the new one denied."""
