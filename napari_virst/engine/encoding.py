@@ -92,6 +92,10 @@ class VideoEncoder:
             return True
         return frame not in self._kept and self._key(frame, self.whole, "propagation") not in self._cache
 
+    def read(self, frame: int) -> None:
+        """Read a frame in its turn; what is asked of it soon after is not read again."""
+        self._image(frame)
+
     def gray(self, frame: int) -> NDArray[np.uint8]:
         """Return a frame (H, W) uint8 in grey, whatever the order of reading ahead.
 

@@ -231,8 +231,10 @@ class Follower:
         StoppedError
             When told to stop before it was finished.
         """
-        for thing in things:
-            self._go_along(thing, frame, should_stop)
+        if self._settings.follow_with_windows:
+            self._video.read(frame)  # before flow asks for it, out of turn
+            for thing in things:
+                self._go_along(thing, frame, should_stop)
         features = self._video.features_of_objects(frame, [thing.window for thing in things])
         views = [thing.memory.view(frame, direction) for thing in things]
         results: dict[int, FrameResult] = {}
