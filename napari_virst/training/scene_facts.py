@@ -44,6 +44,11 @@ def both(first: Truth, second: Truth) -> Truth:
     return None if first is None or second is None else True
 
 
+def _throughout(first: Truth, last: Truth) -> Truth:
+    """Whether something that may change is true all the time; what is so at one time and not at another is in doubt."""
+    return first if first == last else None
+
+
 @lru_cache(256)
 def exists(item: SceneObject) -> Truth:
     """Whether the object can be seen well enough to be spoken of."""
@@ -69,11 +74,11 @@ def _colour(item: SceneObject, value: str) -> Truth:
 
 
 def _size(item: SceneObject, value: str) -> Truth:
-    radius_T = item.radius_T
+    smallest, largest = float(item.radius_T.min()), float(item.radius_T.max())
     if value == "small":
-        truth = both(_threshold(float(radius_T.max()), 0.095, 0.067), _threshold(float(radius_T.min()), 0.095, 0.067))
+        truth = _throughout(_threshold(smallest, 0.095, 0.067), _threshold(largest, 0.095, 0.067))
         return None if truth and float(item.extent_T.max()) > 0.098 else truth
-    return both(_threshold(float(radius_T.min()), 0.07, 0.1), _threshold(float(radius_T.max()), 0.07, 0.1))
+    return _throughout(_threshold(smallest, 0.07, 0.1), _threshold(largest, 0.07, 0.1))
 
 
 def fades(item: SceneObject) -> bool:
@@ -198,10 +203,17 @@ def _change(item: SceneObject, value: str) -> Truth:
     if value == "blink":
         return _blinks(item)
     if value == "divide":
-        return motion.divides
+        return both(motion.divides, _is_seen(item))
     if motion.divides:
         return None
-    return _threshold(motion.growth, 1.1, 1.45) if value == "grow" else _threshold(motion.growth, 0.9, 0.69)
+    growth = _threshold(motion.growth, 1.1, 1.45) if value == "grow" else _threshold(motion.growth, 0.9, 0.69)
+    return both(growth, _is_seen(item))
+
+
+def _is_seen(item: SceneObject) -> Truth:
+    """True where the object can be seen well all the time, so that what becomes of it can be seen; else in doubt."""
+    seen = bool(item.motion.visible_T.all()) and not fades(item) and float(item.shown_T.min()) > _SEEN_MIN
+    return True if seen else None
 
 
 def _fades_away(item: SceneObject) -> Truth:

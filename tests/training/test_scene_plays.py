@@ -74,6 +74,8 @@ def test_fading_objects_lose_their_contrast_but_keep_their_mask_while_seen(plann
         assert (np.diff(opacity_T) <= 1e-9).all()
         areas_T = (owner_THW == index + 1).sum((1, 2))
         assert ((areas_T > 0) == (opacity_T > 0)).all()
+        if query.scene.style == "phase":  # where the inside is as gray as what is behind it, and the rim is seen
+            continue
         rgb = np.array(item.rgb)
         first, last = areas_T.nonzero()[0][[0, -1]]
         away = [np.abs(frames_THWC[t][owner_THW[t] == index + 1] - rgb).mean() for t in (first, last)]

@@ -24,8 +24,8 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def planned():
-    """Four hundred planned queries of all kinds."""
-    return plan_queries(400, 4, FIRST_EVALUATION_SEED)
+    """Five hundred planned queries of all kinds."""
+    return plan_queries(500, 4, FIRST_EVALUATION_SEED)
 
 
 def of_kind(planned, *kinds):
@@ -232,3 +232,20 @@ def test_sample_has_answers_for_its_queries_and_an_object_that_goes_away():
     assert len(sample.queries) == len(sample.masks) == 3
     assert all(mask.shape == (24, 96, 96) and mask.any() for mask in sample.masks)
     assert any(not mask.any((1, 2)).all() for mask in sample.masks)
+
+
+def test_what_divides_grows_or_shrinks_can_be_seen_doing_so():
+    queries = plan_queries(300, 8, 3, kinds=("division", "change"), held_out="include")
+    told = {"change:divide", "change:grow", "change:shrink"}
+    changing = [query for query in queries if told & set(query.phrase.facts)]
+    assert len(changing) > 100
+    for query, owners_THW in zip(changing, owners(changing), strict=True):
+        for index in query.meant:
+            assert (owners_THW == index + 1).any((1, 2)).all(), query.text
+
+
+def test_no_query_by_size_hangs_on_something_large_at_one_time_and_not_at_another():
+    items = [item for query in plan_queries(300, 8, 3, kinds=("change",)) for item in query.scene.objects]
+    changing = [item for item in items if item.radius_T.min() <= 0.07 and item.radius_T.max() >= 0.1]
+    assert changing
+    assert {is_fact(item, fact) for item in changing for fact in ("size:large", "size:small")} == {None}
