@@ -187,6 +187,8 @@ class Progress:
     elapsed_s: float
     stage: str = ""
     """What is going on, in a few words ("waking the model", "following")."""
+    track_ids: tuple[str, ...] = ()
+    """Whose job it is; several where queries run together."""
 
     @property
     def frames_per_s(self) -> float:

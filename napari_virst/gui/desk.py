@@ -11,7 +11,7 @@ from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
 from napari_virst.errors import InputError
-from napari_virst.gui import layers, sentences
+from napari_virst.gui import layers, planes, sentences
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.shortcuts import bind_keys, unbind_keys
@@ -78,6 +78,8 @@ class Desk(QObject):
         self.frames = frames
         self.session = session
         self.last_progress: Progress | None = None
+        """Of the run at work, or the last one."""
+        self._progress: dict[str, tuple[int, Progress]] = {}
         self.doing = ""
         """What is being done in the background, in words; empty where nothing is."""
         self.can_cancel = True
@@ -123,8 +125,6 @@ class Desk(QObject):
     def start_painting(self, track: Track) -> None:
         """Have the layer of a track ready for the brush."""
         self.show_track(track).mode = "paint"
-        if not self.session.busy:
-            self.last_progress = None  # that of another track
 
     def rename(self, track: Track, name: str) -> None:
         """Call a track otherwise, and its layer with it."""
@@ -153,6 +153,11 @@ class Desk(QObject):
     def row_of(self, track: Track) -> int:
         """Count the tracks asked before ``track``; decides its colour."""
         return [one.track_id for one in self.session.tracks].index(track.track_id)
+
+    def progress_of(self, track: Track) -> Progress | None:
+        """Give how far the last run of a track has come; None where it has none, or a new one has not begun yet."""
+        revision, progress = self._progress.get(track.track_id, (-1, None))
+        return progress if revision == track.revision else None
 
     def layer_of(self, track_id: str) -> Labels | None:
         """Give the layer of a track; None when the person has deleted it."""
@@ -183,14 +188,21 @@ class Desk(QObject):
         frame = layers.frame_at(self._viewer.dims.point, self.image)
         return None if 0 <= frame < self.frames.shape[0] else frame
 
+    def sees_plane(self) -> bool:
+        """Whether the plane in view is that of the image."""
+        dims = self._viewer.dims
+        return planes.is_seen(dims.point, dims.displayed, self.image)
+
     def frame_to_change(self) -> int:
         """Say which frame of the image is seen, to do something with it.
 
         Raises
         ------
         InputError
-            When the viewer is beyond the image's frames, as it can be beside a longer video.
+            When the viewer is beyond the image's frames, as it can be beside a longer video, or at another plane.
         """
+        if not self.sees_plane():
+            raise InputError(sentences.must_see_plane(planes.words_for(self.image)))
         frame, outside = self.frame_in_view(), self.frame_outside()
         if outside is not None:
             raise InputError(sentences.must_be_in_view(outside, self.frames.shape[0]))
@@ -198,7 +210,7 @@ class Desk(QObject):
 
     def _make_layer(self, track: Track) -> Labels:
         layer = Labels(
-            track.masks,
+            layers.labels_data(track.masks, self.image),
             name=layers.layer_name(self.image.name, track.query),
             colormap=self._colormap(track),
             opacity=0.6,
@@ -266,6 +278,9 @@ class Desk(QObject):
     @guarded
     def _on_progress(self, progress: Progress) -> None:
         self.last_progress = progress
+        for track in self.session.tracks:
+            if track.track_id in progress.track_ids:
+                self._progress[track.track_id] = (track.revision, progress)
         self.progressed.emit(progress)
 
     @guarded
@@ -288,7 +303,7 @@ class Desk(QObject):
 
     def _sees_time(self) -> bool:
         dims = self._viewer.dims
-        return dims.ndim - 3 in dims.displayed
+        return dims.ndim - max(3, self.image.ndim) in dims.displayed
 
     @guarded
     def _refresh_stale(self) -> None:

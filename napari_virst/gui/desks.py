@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
 from napari_virst.errors import InputError, ProjectError
-from napari_virst.gui import layers
+from napari_virst.gui import layers, planes, sentences
 from napari_virst.gui.desk import Desk
 from napari_virst.gui.frames import LayerFrames
 from napari_virst.io.project import ProjectFolder
@@ -123,7 +123,7 @@ class Desks(QObject):
     def open_for_run(self, image: Image) -> Desk:
         """Give the desk of an image, opened where there is none, with frames as they look now.
 
-        An image with planes is not followed itself, but a new layer with the plane in view.
+        An image with several planes is not followed itself, but a layer with the plane in view.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Desks(QObject):
             When the image cannot be read or the session's folder not be made.
         """
         if layers.needs_plane(image):
-            image = self._cut_plane(image)
+            image = self._plane_of(image, planes.plane_in_view(self._viewer.dims.point, image))
         desk = self._desks.get(image)
         if desk is None:
             return self._open(image, partial(self._sessions.start, name=image.name))
@@ -192,8 +192,12 @@ class Desks(QObject):
 
     def _image_for(self, video: VideoRecord) -> Image:
         fitting = [image for image in self.images if layers.video_shape(image) == video.shape]
+        named = next((image for image in fitting if image.name == video.name), None)
+        volume = None if named is not None else planes.volume_called(self.images, video.name, video.shape)
+        if volume is not None:
+            return self._plane_of(*volume)
         if fitting:
-            return next((image for image in fitting if image.name == video.name), fitting[-1])
+            return named or fitting[-1]
         if video.source is None:
             num_frames, height, width = video.shape
             raise ProjectError(
@@ -204,17 +208,15 @@ class Desks(QObject):
         self._viewer.add_image(data, **arguments)
         return self.images[-1]
 
-    def _cut_plane(self, image: Image) -> Image:
-        data, arguments = layers.plane_arguments(image, self._viewer.dims.current_step[-image.ndim :])
-        self._viewer.add_image(data, **arguments)
-        image.visible = False
-        plane = self.images[-1]
-        self.said.emit(
-            f"'{image.name}' has several planes; the one in view is followed, as '{plane.name}'; "
-            "its time is on the top slider.",
-            False,
-        )
-        return plane
+    def _plane_of(self, volume: Image, plane: tuple[int, ...]) -> Image:
+        image = planes.find_plane(self.images, volume, plane)
+        if image is None:
+            data, arguments = planes.plane_arguments(volume, plane)
+            self._viewer.add_image(data, **arguments)
+            volume.visible = volume.visible and planes.covers(volume)
+            image = self.images[-1]
+        self.said.emit(sentences.follows_plane(volume.name, planes.words_for(image)), False)
+        return image
 
     def _open(self, image: Image, make_session: Callable[[LayerFrames], AnnotationSession]) -> Desk:
         frames = LayerFrames(image)

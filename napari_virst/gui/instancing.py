@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Tracks
 
 from napari_virst.errors import InputError
-from napari_virst.gui import layers, sentences
+from napari_virst.gui import layers, planes, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,7 @@ class Instancing:
         place: dict[str, Any] = layers.spatial_arguments(desk.image)
         if name in self._viewer.layers and isinstance(self._viewer.layers[name], Tracks):
             self._viewer.layers.remove(name)
+        data = planes.with_planes(data, desk.image)
         self._viewer.add_layer(Tracks(data, graph=graph, name=name, **place))
         self._viewer.layers.selection.active = desk.show_track(track)  # where the keys are
 
@@ -132,8 +133,6 @@ class Instancing:
         desk.do_in_background("undoing", undo, partial(self._on_undone, desk, track), can_cancel=False)
 
     def _on_undone(self, desk: Desk, track: Track, action: str | None) -> None:
-        if action == "run":
-            desk.last_progress = None
         self._done(sentences.undone(action, track.query.name))
 
     def undo_when_stopped(self) -> None:

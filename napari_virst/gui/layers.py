@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from napari.layers import Image, Labels
 
 from napari_virst.errors import VideoError
+from napari_virst.gui.plane_masks import PlaneMasks
 from napari_virst.io.display import Display
 from napari_virst.io.video import open_video
 from napari_virst.session.masks import MaskStore
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from napari_virst.records import Query
 
 METADATA_KEY = "virst"
-# Image layers: written by the reader and the sample ("video_path", "queries"); read by `video_source` and the dock.
+# Image layers: written by the reader, the sample and `planes` ("video_path", "queries", "plane"); read by
+# `video_source`, `planes` and the dock.
 # Labels layers: written by the desk ("track", "query", "image", "folder", "provenance"); read by `track_id_of`.
 
 PALETTE = (
@@ -62,37 +65,13 @@ def newest_video(layers: Iterable[Any]) -> Image | None:
 
 
 def needs_plane(layer: Image) -> bool:
-    """Whether a layer has axes between time and (y, x), of which one plane must be chosen first."""
-    return bool(layer.ndim > 3)
+    """Whether a layer has several planes between time and (y, x), of which one must be chosen first."""
+    return math.prod(plane_counts(layer)) > 1
 
 
-def plane_arguments(layer: Image, step: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
-    """Cut the plane in view out of a (T, …, H, W) layer.
-
-    Parameters
-    ----------
-    layer : Image
-        With at least four axes.
-    step : tuple of int
-        Index in view along each axis of the layer.
-
-    Returns
-    -------
-    data : array of shape (T, H, W) or (T, H, W, 3|4)
-    arguments : dict
-        For ``viewer.add_image``: the name tells the plane, looks and place are those of ``layer``.
-    """
-    middle = step[1 : layer.ndim - 2]
-    kept = [0, layer.ndim - 2, layer.ndim - 1]
-    arguments = {
-        "name": f"{layer.name} · plane {', '.join(str(index) for index in middle)}",
-        "rgb": layer.rgb,
-        "scale": layer.scale[kept],
-        "translate": layer.translate[kept],
-    }
-    if not layer.rgb:
-        arguments |= {"contrast_limits": layer.contrast_limits, "gamma": layer.gamma, "colormap": layer.colormap}
-    return _finest(layer)[(slice(None), *middle)], arguments
+def plane_counts(layer: Image) -> tuple[int, ...]:
+    """Give the sizes of the axes between time and (y, x), planes or channels; empty for a (T, Y, X) layer."""
+    return tuple(finest(layer).shape[1 : layer.ndim - 2]) if layer.ndim > 3 else ()
 
 
 def video_source(layer: Image) -> VideoSource:
@@ -101,25 +80,30 @@ def video_source(layer: Image) -> VideoSource:
     Raises
     ------
     VideoError
-        When the layer has more axes than a video.
+        When the layer has several planes.
     """
     if needs_plane(layer):
         raise VideoError(
-            f"An image layer must be a video (T, Y, X) or a single image (Y, X); got {layer.ndim} axes in "
-            f"'{layer.name}'; choose one plane of it first."
+            f"An image layer must be a video (T, Y, X) or a single image (Y, X); got planes {plane_counts(layer)} in "
+            f"'{layer.name}'; choose one of them first."
         )
     path = layer.metadata.get(METADATA_KEY, {}).get("video_path")
     if path is not None and Path(path).exists():
         return VideoSource(Path(path), None)
-    return VideoSource(_finest(layer), "TYX"[3 - layer.ndim :] + "S" * layer.rgb)
+    planes = [0] * len(plane_counts(layer))
+    data = lazy_data(layer)[(slice(None), *planes)] if planes else finest(layer)
+    return VideoSource(data, "TYX"[max(0, 3 - layer.ndim) :] + "S" * layer.rgb)
 
 
 def video_shape(layer: Image) -> tuple[int, int, int] | None:
-    """Give (T, H, W) of a layer; None where it has more axes than a video."""
-    if needs_plane(layer):
-        return None
-    sizes = _finest(layer).shape[: layer.ndim]
-    return (1, *sizes) if layer.ndim == 2 else tuple(sizes)
+    """Give (T, H, W) of a layer; None where it has several planes."""
+    return None if needs_plane(layer) else plane_shape(layer)
+
+
+def plane_shape(layer: Image) -> tuple[int, int, int]:
+    """Give (T, H, W) of each plane of a layer."""
+    sizes = finest(layer).shape[: layer.ndim]
+    return (1 if layer.ndim == 2 else sizes[0], *sizes[-2:])
 
 
 def movie_arguments(source: str) -> tuple[Any, dict[str, Any]]:
@@ -173,13 +157,14 @@ def display_of(layer: Image) -> Display:
 
 
 def spatial_arguments(layer: Image) -> dict[str, Any]:
-    """Give the place and units of ``layer`` for a (T, H, W) layer that lies on it; a time axis is put before (y, x)."""
-    num_added = 3 - layer.ndim
+    """Give the place and units of ``layer`` for one of its axes that lies on it; to (y, x) a time axis is added."""
+    ndim = max(3, layer.ndim)
+    num_added = ndim - layer.ndim
     arguments = {
         "scale": np.concatenate([np.ones(num_added), layer.scale]),
         "translate": np.concatenate([np.zeros(num_added), layer.translate]),
-        "rotate": _embedded(layer.rotate, 3),
-        "affine": _embedded(layer.affine.affine_matrix, 4),
+        "rotate": _embedded(layer.rotate, ndim),
+        "affine": _embedded(layer.affine.affine_matrix, ndim + 1),
     }
     if not num_added:
         arguments |= {"shear": layer.shear, "units": layer.units, "axis_labels": layer.axis_labels}
@@ -238,13 +223,24 @@ def track_id_of(layer: object) -> str | None:
 
 def session_folder_of(layer: object) -> Path | None:
     """Say in which folder the session of a layer lives; None for layers that are not ours, duplicates included."""
-    if track_id_of(layer) is None or not isinstance(layer, Labels) or not isinstance(layer.data, MaskStore):
+    if track_id_of(layer) is None or not isinstance(layer, Labels) or masks_of(layer) is None:
         return None
     return Path(layer.metadata[METADATA_KEY]["folder"])
 
 
+def labels_data(masks: MaskStore, image: Image) -> MaskStore | PlaneMasks:
+    """Give the masks of a track in the axes of ``image``, of which :func:`needs_plane` is not true."""
+    return masks if image.ndim <= 3 else PlaneMasks(masks, image.ndim)
+
+
+def masks_of(layer: Labels) -> MaskStore | None:
+    """Give the masks that a layer shows; None for layers that are not ours, duplicates included."""
+    data = layer.data.masks if isinstance(layer.data, PlaneMasks) else layer.data
+    return data if isinstance(data, MaskStore) else None
+
+
 def frame_at(point: tuple[float, ...], layer: Image | Labels) -> int:
-    """Say where the viewer is on the time axis of a (T, H, W) layer, in frames, also before and beyond its video.
+    """Say where the viewer is on the time axis of a (T, …, H, W) layer, in frames, also before and beyond its video.
 
     Parameters
     ----------
@@ -263,15 +259,32 @@ def frame_in_view(point: tuple[float, ...], layer: Image | Labels, num_frames: i
     return int(np.clip(frame_at(point, layer), 0, num_frames - 1))
 
 
-def world_time_of(frame: int, layer: Labels, point: tuple[float, ...]) -> float:
-    """Say where on the viewer's time axis a frame lies: the inverse of :func:`frame_in_view`, world coordinates."""
-    position = list(layer.world_to_data(point[-layer.ndim :]))
-    position[0] = frame
-    return float(layer.data_to_world(position)[0])
+def world_place_of(frame: int, layer: Labels, point: tuple[float, ...]) -> tuple[float, ...]:
+    """Say where on the viewer's axes before (y, x) a frame lies: the inverse of :func:`frame_in_view`, and its plane.
+
+    Returns
+    -------
+    tuple of float
+        World coordinates on the axes of ``layer`` but the last two.
+    """
+    position = [frame, *[0.0] * (layer.ndim - 3), *layer.world_to_data(point[-layer.ndim :])[-2:]]
+    return tuple(float(place) for place in layer.data_to_world(position)[:-2])
 
 
-def _finest(layer: Image) -> Any:  # noqa: ANN401 - numpy, dask, zarr …
+def finest(layer: Image) -> Any:  # noqa: ANN401 - numpy, dask, zarr …
+    """Give the data of a layer, of the finest level where there are several."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def lazy_data(layer: Image) -> Any:  # noqa: ANN401
+    """Give :func:`finest` so that a part can be taken without reading it: of zarr and HDF5 arrays it would be read."""
+    data = finest(layer)
+    if hasattr(data, "__array_ufunc__"):
+        return data
+    import dask.array as da
+
+    num_outer = layer.ndim - 2
+    return da.from_array(data, chunks=(*[1] * num_outer, *data.shape[num_outer:]), name=False)
 
 
 def _embedded(matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Qt
 
 from napari_virst.gui import layers, sentences
+from napari_virst.gui.brush_guard import BrushGuard
 from napari_virst.gui.desks import Desks
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.instancing import Instancing
@@ -57,6 +58,7 @@ class Presenter(QObject):
         self._reviewing = Reviewing(viewer, dock, self._desks, say, tell)
         self._instancing = Instancing(viewer, self._desks, say, tell)
         self._querying = Querying(self._desks, say)
+        self._brush_guard = BrushGuard(viewer, self._desks, self.report)
         self._wanted_frame = 0
         self._going = Paced(self._go_to_wanted, parent=self)
         self._connect()
@@ -353,6 +355,7 @@ class Presenter(QObject):
         for event, callback in self._viewer_events():
             event.disconnect(callback)
         self._going.stop()
+        self._brush_guard.close()
         self._showing.close()
         self._desks.close()
         self._sessions.close()

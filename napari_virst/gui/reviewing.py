@@ -56,10 +56,11 @@ class Reviewing:
     # Where to look ----------------------------------------------------------------------------------------------
 
     def go_to(self, layer: Labels, frame: int) -> None:
-        """Bring a frame into view."""
+        """Bring a frame into view, and of a volume the plane of the layer."""
         dims = self._viewer.dims
         if layer.ndim <= dims.ndim:
-            dims.set_point(dims.ndim - layer.ndim, layers.world_time_of(frame, layer, dims.point))
+            axes = range(dims.ndim - layer.ndim, dims.ndim - 2)
+            dims.set_point(axes, layers.world_place_of(frame, layer, dims.point))
 
     def review(self, layer: Labels, direction: int) -> None:
         """Go to the next frame worth a look, or back to the one before."""

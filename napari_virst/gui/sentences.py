@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from napari_virst.records import Provenance, Span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_virst.records import Progress
 
 NOTHING_TO_REPROPAGATE = "Nothing to re-propagate: paint or commit a frame first."
@@ -42,10 +44,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def progress(now: Progress, *, waits: bool = False) -> str:
+def progress(now: Progress, *, waits: bool = False, of: Sequence[str] = ()) -> str:
     """Say how far a job has come: stage, frames, speed, time left; what is not known is left out.
 
-    ``waits``: it is the job before the one that is looked at.
+    ``waits``: it is the job before the one that is looked at. ``of``: the queries it is of, where that is another.
 
     Examples
     --------
@@ -56,9 +58,13 @@ def progress(now: Progress, *, waits: bool = False) -> str:
     'waking the model …'
     >>> progress(Progress(num_done=0, num_total=120, elapsed_s=4.0, stage="following"), waits=True)
     'Waits for the run before it · following …'
+    >>> progress(Progress(num_done=0, num_total=120, elapsed_s=4.0, stage="following"), of=("the star",))
+    '“the star” · following …'
     """
     if waits:
         return f"Waits for the run before it · {progress(now)}"
+    if of:
+        return " · ".join([", ".join(f"“{name}”" for name in of), progress(now)])
     if not now.num_done:
         return f"{now.stage or 'starting'} …"
     parts = [now.stage] if now.stage else []
@@ -131,6 +137,39 @@ def must_be_in_view(index: int, count: int) -> str:
     """
     wanted = f"The frame in view must be one of this video's {count}"
     return f"{wanted}; got {index}; move the slider back to {_frames_of(count)}."
+
+
+def must_see_plane(plane: str) -> str:
+    """Say that the plane to change must be in view, and another is.
+
+    Examples
+    --------
+    >>> must_see_plane("plane 2")
+    'The plane in view must be plane 2, where the labels are; got another; move its slider back.'
+    """
+    return f"The plane in view must be {plane}, where the labels are; got another; move its slider back."
+
+
+def beside_plane(told: str, plane: str) -> str:
+    """Add to what is ``told`` of a frame that its labels are in a plane which is not in view.
+
+    Examples
+    --------
+    >>> beside_plane("frame 12: corrected", "plane 2")
+    'frame 12: corrected; its labels are in plane 2, another is in view'
+    """
+    return f"{told}; its labels are in {plane}, another is in view"
+
+
+def follows_plane(volume: str, plane: str) -> str:
+    """Say that of a volume one plane is followed.
+
+    Examples
+    --------
+    >>> follows_plane("stack", "plane 2")
+    "'stack' has several planes; the one in view, plane 2, is followed, and its labels show only there."
+    """
+    return f"'{volume}' has several planes; the one in view, {plane}, is followed, and its labels show only there."
 
 
 def _frames_of(count: int) -> str:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from napari.utils.key_bindings import coerce_keybinding
+
+from napari_virst.gui.layers import masks_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from napari.layers import Labels
+
+_ESCAPE = "Escape"
 
 
 class Corrections(Protocol):
@@ -37,9 +43,19 @@ class Corrections(Protocol):
     def undo(self, layer: Labels) -> None:
         """Take back the last run, correction or acceptance of the track."""
 
+    def cancel(self) -> None:
+        """Stop what runs."""
+
 
 def keys_for(corrections: Corrections) -> Mapping[str, Callable[[Labels], None]]:
     """Say which key does what, as napari writes keys."""
+
+    def escape(layer: Labels) -> None:  # no partial: napari asks every action for its __name__
+        """Stop what runs, unless Escape means something to napari just now: a shape half drawn."""
+        is_polygon = str(layer.mode) == "polygon"
+        if not _takes_stroke_back(layer) and not is_polygon:
+            corrections.cancel()
+
     return {
         "C": corrections.commit,
         "K": corrections.mark_absent,
@@ -49,6 +65,7 @@ def keys_for(corrections: Corrections) -> Mapping[str, Callable[[Labels], None]]
         "Shift-A": corrections.accept,
         "U": corrections.lock,
         "Control-Alt-Z": corrections.undo,
+        _ESCAPE: escape,
     }
 
 
@@ -62,3 +79,23 @@ def unbind_keys(layer: Labels, corrections: Corrections) -> None:
     """Take our keys off a layer that outlives its session."""
     for key in keys_for(corrections):
         layer.bind_key(key, None)
+
+
+def _takes_stroke_back(layer: Labels) -> bool:
+    """Have napari do what Escape means to it; True where that took pixels back."""
+    own = type(layer).class_keymap.get(coerce_keybinding(_ESCAPE))
+    masks = masks_of(layer)
+    if not callable(own) or masks is None:
+        return False
+    edited: set[int] = set()
+
+    def note(frames: tuple[int, ...]) -> None:
+        """Take notice of painted frames."""
+        edited.update(frames)
+
+    masks.edited.connect(note)
+    try:
+        own(layer)
+    finally:
+        masks.edited.disconnect(note)
+    return bool(edited)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 
-from napari_virst.gui import layers, sentences
+from napari_virst.gui import layers, planes, sentences
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.reviewing import plan_of, timeline_state
@@ -168,18 +168,30 @@ class Showing(QObject):
             self._dock.show_progress(f"{desk.doing} …")
             return
         is_busy = desk is not None and desk.session.busy
-        now = None if desk is None else desk.last_progress
         self._dock.set_busy(is_busy, can_cancel=is_busy or (desk is not None and desk.session.learning))
-        if now is None:
-            self._dock.show_progress("starting …" if is_busy else "")
+        if desk is None or (track is None and not is_busy):
+            self._dock.show_progress("")
         elif is_busy:
-            waits = desk is not None and track is not None and desk.session.waits(track)
-            text = sentences.progress(now, waits=waits)
-            self._dock.show_progress(text, now.num_done, now.num_total if now.num_done else 0)
-        else:
-            is_complete = track is not None and not track.unfinished()
-            self._dock.show_progress(sentences.finished(now, is_complete=is_complete), now.num_done, now.num_total)
-            self._dock.clear_message(self._passing_message)
+            self._show_run(desk, track)
+        elif track is not None:
+            self._show_end(desk, track)
+
+    def _show_run(self, desk: Desk, track: Track | None) -> None:
+        now = desk.last_progress
+        if now is None:
+            self._dock.show_progress("starting …")
+            return
+        waits = track is not None and desk.session.waits(track)
+        is_own = track is None or track.track_id in now.track_ids
+        others = [one.query.name for one in desk.session.tracks if one.track_id in now.track_ids]
+        text = sentences.progress(now, waits=waits, of=() if is_own else others)
+        self._dock.show_progress(text, now.num_done, now.num_total if now.num_done else 0)
+
+    def _show_end(self, desk: Desk, track: Track) -> None:
+        now = desk.progress_of(track)
+        text = "" if now is None else sentences.finished(now, is_complete=not track.unfinished())
+        self._dock.show_progress(text)
+        self._dock.clear_message(self._passing_message)
 
     @guarded
     def _tell(self) -> None:
@@ -207,7 +219,13 @@ class Showing(QObject):
             return
         presence, iou = float(track.last_presence[frame]), float(track.last_iou[frame])
         is_locked = bool(track.locked[frame])
-        self._dock.show_frame(sentences.frame(frame, track.masks.provenance(frame), presence, iou, is_locked=is_locked))
+        told = sentences.frame(frame, track.masks.provenance(frame), presence, iou, is_locked=is_locked)
+        plane = planes.words_for(desk.image)
+        if desk.sees_plane():
+            self._dock.clear_message(sentences.must_see_plane(plane))
+        else:
+            told = sentences.beside_plane(told, plane)
+        self._dock.show_frame(told)
         self._dock.show_reason(self._why_suggested(desk.session, track, frame))
 
     @guarded

@@ -145,8 +145,8 @@ class VirstWidget(QWidget):
         self.message_label.say(f"⚠ {text}" if is_error and text else text)
 
     def clear_message(self, text: str) -> None:
-        """Clear the message line if it still says ``text``."""
-        if self.message_label.text() == text:
+        """Clear the message line if it still says ``text``, as an error or not."""
+        if self.message_label.text().removeprefix("⚠ ") == text:
             self.show_message("")
 
     def set_query(self, text: str) -> None:

@@ -124,7 +124,8 @@ class TrackRun:
     def progress(self) -> Progress:
         """How far it and those that run with it have come in their present stage."""
         num_done = sum(len(run.done) for run in self.batch)
-        return Progress(num_done, sum(run.num_total for run in self.batch), self._elapsed_s, self._stage)
+        num_total, track_ids = sum(run.num_total for run in self.batch), tuple(run.track_id for run in self.batch)
+        return Progress(num_done, num_total, self._elapsed_s, self._stage, track_ids)
 
     @property
     def _elapsed_s(self) -> float:

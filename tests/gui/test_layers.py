@@ -42,19 +42,8 @@ def test_axes_of_a_layer_are_told_not_guessed(layer: Image, axes: str) -> None:
 
 
 def test_layer_with_planes_is_refused_with_advice() -> None:
-    with pytest.raises(VideoError, match=r"must be a video.*got 4 axes.*choose one plane"):
+    with pytest.raises(VideoError, match=r"must be a video.*got planes \(4,\).*choose one"):
         layers.video_source(Image(np.zeros((3, 4, 8, 9)), name="stack"))
-
-
-def test_plane_in_view_is_cut_out() -> None:
-    data = np.arange(3 * 4 * 8 * 9).reshape(3, 4, 8, 9)
-    image = Image(data, name="stack", scale=(1, 5, 2, 2), contrast_limits=(0, 900), colormap="magma")
-    plane, arguments = layers.plane_arguments(image, (1, 2, 0, 0))
-    np.testing.assert_array_equal(plane, data[:, 2])
-    again = Image(plane, **arguments)
-    assert again.name == "stack · plane 2"
-    assert again.contrast_limits == [0, 900]
-    np.testing.assert_array_equal(again.scale, (1, 2, 2))
 
 
 def test_display_is_what_napari_draws() -> None:
@@ -128,7 +117,7 @@ def test_labels_of_a_picture_cover_it_on_their_only_frame() -> None:
 @given(frame=st.integers(0, 11), step=st.floats(0.01, 100), start=st.floats(-100, 100))
 def test_frame_in_view_undoes_world_time(frame: int, step: float, start: float) -> None:
     labels = Labels(np.zeros((12, 4, 4), int), scale=(step, 1, 1), translate=(start, 0, 0))
-    point = (layers.world_time_of(frame, labels, (0.0, 0.0, 0.0)), 0.0, 0.0)
+    point = (*layers.world_place_of(frame, labels, (0.0, 0.0, 0.0)), 0.0, 0.0)
     assert layers.frame_in_view(point, labels, 12) == frame
 
 

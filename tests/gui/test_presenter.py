@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tifffile
 from fixtures.segmenter import BatchDiscSegmenter, DiscSegmenter
-from napari._qt.widgets.qt_dims import QtDims
 from napari.components import ViewerModel
 from napari.layers._source import layer_source
 
@@ -229,7 +228,7 @@ def test_selecting_a_layer_chooses_its_query(bench: Any) -> None:
     assert bench.dock.track_list.currentRow() == 0
 
 
-@pytest.mark.parametrize("key", ["C", "K", "Shift-S", "N", "Shift-N", "Shift-A", "U", "Ctrl-Alt-Z"])
+@pytest.mark.parametrize("key", ["C", "K", "Shift-S", "N", "Shift-N", "Shift-A", "U", "Ctrl-Alt-Z", "Escape"])
 def test_keys_are_bound_on_our_layer_only(bench: Any, key: str) -> None:
     layer = bench.ask()
     other = bench.viewer.add_labels(np.zeros((12, 32, 48), int))
@@ -331,31 +330,6 @@ def test_picture_is_a_video_of_one_frame(make_bench: Callable[..., Any]) -> None
     np.testing.assert_array_equal(layer.data[0] != 0, bench.video.masks[0])
 
 
-def test_image_with_planes_is_followed_in_the_plane_in_view(make_bench: Callable[..., Any]) -> None:
-    bench = make_bench()
-    volume = np.stack([bench.video.pixels[..., 0]] * 3, axis=1)
-    bench.viewer.add_image(volume, name="volume")
-    bench.viewer.dims.set_current_step(1, 2)
-    layer = bench.ask()
-    assert layer.name == "volume · plane 2 · the red disc"
-    assert layer.data.shape == (12, 32, 48)
-    assert "several planes" in bench.message
-    assert bench.message.endswith("its time is on the top slider.")
-
-
-def test_time_of_a_plane_is_on_the_top_slider_of_napari(make_bench: Callable[..., Any], qtbot: Any) -> None:
-    bench = make_bench()
-    bench.viewer.add_image(np.stack([bench.video.pixels[..., 0]] * 3, axis=1), name="volume")
-    bench.ask()
-    sliders = QtDims(bench.viewer.dims)
-    qtbot.addWidget(sliders)
-    sliders.show()
-    top = min((one for one in sliders.slider_widgets if one.isVisible()), key=lambda one: one.y())
-    for frame in (7, 4):
-        bench.viewer.dims.set_current_step(top.axis, frame)
-        assert bench.presenter._desk.frame_in_view() == frame
-
-
 def test_run_without_an_image_says_what_to_do(make_bench: Callable[..., Any]) -> None:
     bench = make_bench()
     bench.presenter.run("the red disc")
@@ -414,7 +388,7 @@ def test_painting_during_a_run_goes_on_showing_its_progress(bench: Any) -> None:
 
     bench.segmenter.before_frame = look
     bench.ask("the red disc")
-    assert [text.split(" · ")[0] for text in shown] == ["following"]
+    assert [text.split(" · ")[:2] for text in shown] == [["“the red disc”", "following"]]
 
 
 def test_label_beside_the_track_s_own_is_said_to_be_a_part_of_it(bench: Any) -> None:
@@ -530,6 +504,41 @@ def test_only_the_query_that_waits_is_said_to(bench: Any) -> None:
     bench.ask("the red disc")
     assert shown
     assert "Waits" not in shown[0]
+
+
+def test_end_of_a_run_is_told_of_its_own_query_only(bench: Any) -> None:
+    def cancel(frame: int) -> None:
+        if frame == 6 and len(bench.segmenter.jobs) == 2:
+            bench.presenter.cancel()
+
+    bench.segmenter.before_frame = cancel
+    bench.ask("the red disc")
+    bench.ask("the disc")
+    told = []
+    for row in (1, 0):
+        bench.dock.track_list.setCurrentRow(row)
+        bench.presenter._showing._show_work()
+        told.append(progress_of(bench))
+    assert [text.split(" · ")[0] for text in told] == ["stopped", "done"]
+    assert told[1].startswith("done · 12 frames")
+    bench.presenter.run("")
+    bench.presenter._showing._show_work()
+    assert progress_of(bench) == ""
+
+
+def test_run_of_another_query_is_told_with_its_name(bench: Any) -> None:
+    shown: list[str] = []
+
+    def look(frame: int) -> None:
+        if frame == 6 and len(bench.segmenter.jobs) == 2:
+            bench.dock.track_list.setCurrentRow(0)
+            bench.presenter._showing._show_work()
+            shown.append(progress_of(bench))
+
+    bench.segmenter.before_frame = look
+    bench.ask("the red disc")
+    bench.ask("the disc")
+    assert [text.split(" · ")[:2] for text in shown] == [["“the disc”", "following"]]
 
 
 def progress_of(bench: Any) -> str:

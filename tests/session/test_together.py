@@ -65,6 +65,7 @@ def test_progress_counts_the_frames_of_all_of_them(batching: Study) -> None:
     following = [p for p in batching.heard.progress if p.stage == "following" and p.num_done]
     assert [p.num_done for p in following] == list(range(1, 3 * T + 1))
     assert {p.num_total for p in following} == {3 * T}
+    assert {p.track_ids for p in following} == {tuple(track.track_id for track in batching.session.tracks)}
 
 
 def test_a_query_without_words_cannot_be_asked_together_and_nothing_is_asked(batching: Study) -> None:
