@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_virst.cli.folders import check_folder
 from napari_virst.cli.report import STDOUT, note, progress_bar
 from napari_virst.engine.runner import InlineRunner
 from napari_virst.evaluation.metrics import region_similarity
@@ -37,13 +38,14 @@ class DemoReport:
 
     query: str
     num_frames: int
-    seconds_to_first_mask: float
+    seconds_to_first_mask: float | None
     seconds_total: float
-    mean_j_asked: float
+    mean_j_asked: float | None
+    """None of a question to which no true masks are known."""
     corrected_frame: int
     recomputed: str
     num_frames_changed: int
-    mean_j_corrected: float
+    mean_j_corrected: float | None
     labels: str
     overlay: str
     project: str
@@ -51,12 +53,15 @@ class DemoReport:
     def show(self) -> None:
         """Print one screen."""
         STDOUT.print(f"Asked      “{self.query}” of {self.num_frames} frames")
-        STDOUT.print(f"First mask {self.seconds_to_first_mask:.1f} s after asking, the model's start included")
-        STDOUT.print(f"Agreement  {self.mean_j_asked:.2f} with the true masks (mean IoU)")
+        if self.seconds_to_first_mask is not None:
+            STDOUT.print(f"First mask {self.seconds_to_first_mask:.1f} s after asking, the model's start included")
+        asked = "unknown, there are no true masks to this question"
+        if self.mean_j_asked is not None:
+            asked = f"{self.mean_j_asked:.2f} with the true masks (mean IoU)"
+        STDOUT.print(f"Agreement  {asked}")
         STDOUT.print(f"Corrected  frame {self.corrected_frame}; recomputed {self.recomputed}")
-        STDOUT.print(
-            f"Followed   {self.num_frames_changed} other frames changed; agreement now {self.mean_j_corrected:.2f}"
-        )
+        now = "" if self.mean_j_corrected is None else f"; agreement now {self.mean_j_corrected:.2f}"
+        STDOUT.print(f"Followed   {self.num_frames_changed} other frames changed{now}")
         STDOUT.print(f"Masks      {self.labels}")
         STDOUT.print(f"Look at    {self.overlay}")
         STDOUT.print(f"Project    {self.project} (open it again in napari)")
@@ -78,6 +83,7 @@ def open_window(query: str | None) -> None:
 
 def run_headless(out: Path, wake: Callable[[], Segmenter], query: str | None = None) -> DemoReport:
     """Segment the sample, correct its worst frame with the true mask, re-propagate, and write everything to ``out``."""
+    check_folder(out, "-o")
     note("Drawing the sample.")
     from napari_virst.training.scenes import sample_scene
 
@@ -106,7 +112,7 @@ def run_headless(out: Path, wake: Callable[[], Segmenter], query: str | None = N
     return DemoReport(
         query=asked,
         num_frames=len(after),
-        seconds_to_first_mask=round(first_mask_s[0], 2) if first_mask_s else float("nan"),
+        seconds_to_first_mask=round(first_mask_s[0], 2) if first_mask_s else None,
         seconds_total=round(time.monotonic() - start_s, 2),
         mean_j_asked=_mean_j(before, truth),
         corrected_frame=frame,
@@ -155,9 +161,9 @@ def _worst(masks: NDArray[np.bool_], truth: NDArray[np.bool_] | None) -> int:
     return int(np.argmin(scores))
 
 
-def _mean_j(masks: NDArray[np.bool_], truth: NDArray[np.bool_] | None) -> float:
+def _mean_j(masks: NDArray[np.bool_], truth: NDArray[np.bool_] | None) -> float | None:
     if truth is None:
-        return float("nan")
+        return None
     return round(float(np.mean([region_similarity(m, t) for m, t in zip(masks, truth, strict=True)])), 4)
 
 

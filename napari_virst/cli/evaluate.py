@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from napari_virst.cli.folders import check_folder
 from napari_virst.cli.options import DeviceOption, JsonOption, ModelOption  # noqa: TC001 - typer reads annotations
-from napari_virst.cli.report import STDOUT, note, print_json, progress_bar
+from napari_virst.cli.report import STDOUT, note, print_json, print_table, progress_bar
 from napari_virst.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def rvos(
     from napari_virst.evaluation.run import ResultFolder, summarise, write_reports
     from napari_virst.io.datasets import open_dataset
 
+    check_folder(out, "-o")
     opened = open_dataset(folder, dataset, split)
     chosen = opened.expressions[:limit]
     model = _resolved(model)
@@ -163,6 +165,8 @@ def scenes(
     from napari_virst.training.scene_files import write_scene
 
     _check_plot(plot)
+    if keep is not None:
+        check_folder(keep, "--keep")
     scenes = evaluation_scenes(seed, num, kinds=kind, num_frames=num_frames, size=size)
     segmenter = wake(model, device)()
     scores = []
@@ -297,7 +301,7 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Mapping[str, list[s
         table.add_column(column, overflow="fold")
     for name, cells in rows.items():
         table.add_row(escape(name), *cells)
-    STDOUT.print(table)
+    print_table(table)
 
 
 def _cell(value: float | None) -> str:

@@ -6,15 +6,18 @@ model or the device cannot be used; 5 the model failed while running; 130 stoppe
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
+from napari_virst import __version__
 from napari_virst.cli import evaluate
 from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations as it runs
     AxesOption,
@@ -39,7 +42,7 @@ from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations 
     VideoArgument,
     ZOption,
 )
-from napari_virst.cli.report import STDERR, print_json
+from napari_virst.cli.report import STDERR, as_options, note, print_json
 from napari_virst.errors import CheckpointError, DeviceError, InputError, ProjectError, VirstError
 
 if TYPE_CHECKING:
@@ -48,8 +51,22 @@ if TYPE_CHECKING:
     from napari_virst.engine.predictor import Predictor
     from napari_virst.model.processing import FrameSample
 
+
+class Commands(TyperGroup):
+    """The commands; whichever Ctrl+C ends says so."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer has a context of its own, not public
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            note("Stopped.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="napari-virst",
+    cls=Commands,
     help="Describe what to follow in a video; get editable label masks; fix a few frames and the rest follows.",
     no_args_is_help=True,
     add_completion=False,
@@ -70,11 +87,24 @@ def run() -> None:
     try:
         app()
     except VirstError as error:
-        STDERR.print("[bold red]Error:[/]", escape(str(error)), markup=True, soft_wrap=True)
+        STDERR.print("[bold red]Error:[/]", escape(as_options(str(error))), markup=True, soft_wrap=True)
         sys.exit(exit_status(error))
-    except KeyboardInterrupt:
-        STDERR.print("Stopped.")
-        sys.exit(130)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"napari-virst {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    # What is odd about a file is said once, as a note; tifffile would say it again whenever it opens the file.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def wake(
@@ -269,7 +299,7 @@ def train(
     export: Annotated[
         Path | None, typer.Option(help="Write the averaged weights as a model folder at the end.")
     ] = None,
-    num_threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    num_threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a model; stop with Ctrl+C and go on with --resume."""
     from napari_virst.cli.train import TrainingRequest, run_training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from rich.table import Table
 
 STDERR = Console(stderr=True, highlight=False)
 STDOUT = Console(highlight=False, soft_wrap=True)
@@ -39,8 +42,22 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def note(text: str) -> None:
-    """Say something to the person, beside the results."""
-    STDERR.print(text, markup=False)
+    """Say something to the person, beside the results; one line in a log, however long."""
+    STDERR.print(text, markup=False, soft_wrap=not STDERR.is_terminal)
+
+
+def as_options(text: str) -> str:
+    """Return a sentence that names arguments of ``open_video`` with the options that stand for them."""
+    return re.sub(
+        r'\b(axes|channel|z)=(?:"(\w+)")?', lambda found: f"--{found[1]}" + (f" {found[2]}" if found[2] else ""), text
+    )
+
+
+def print_table(table: Table) -> None:
+    """Print a table; in a file or a pipe no cell is broken into lines."""
+    if not STDOUT.is_terminal:
+        STDOUT.width = 10_000
+    STDOUT.print(table)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

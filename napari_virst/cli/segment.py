@@ -5,25 +5,26 @@ from __future__ import annotations
 import logging
 import re
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_virst.cli.report import note, progress_bar
+from napari_virst.cli.folders import check_folder, check_unmixed
+from napari_virst.cli.report import as_options, note, progress_bar
 from napari_virst.cli.sampling import read_frame_sample
 from napari_virst.cli.segment_request import (
     CorrectionArgument,
     SegmentRequest,
     check_excluded,
-    check_output,
     plan_queries,
     read_anchors,
 )
 from napari_virst.cli.segment_summary import Summary, TrackSummary, summarise
 from napari_virst.cli.spool import MaskSpool
+from napari_virst.cli.stopping import heeding_ctrl_c
 from napari_virst.engine.cropping import CroppedFrames, Region
 from napari_virst.engine.protocol import LearningSegmenter, run_together
-from napari_virst.errors import InputError, VideoError
+from napari_virst.errors import InputError, SegmentationError, VideoError, VirstError
 from napari_virst.io.masks import write_label_stack
 from napari_virst.io.video import open_video
 from napari_virst.records import Job, Span
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_virst.cli.stopping import CtrlC
     from napari_virst.engine.protocol import Frames, Segmenter
     from napari_virst.model.processing import FrameSample
     from napari_virst.records import Anchor, FrameResult, Query
@@ -59,13 +61,15 @@ def run_segment(request: SegmentRequest, wake: Callable[[FrameSample | None], Ca
     InputError
         Or a child of it, when something typed cannot be used.
     """
-    check_output(request.out)
+    check_folder(request.out, "-o")
+    check_unmixed(request.out, request.source)
     corrections = [CorrectionArgument.parse(text) for text in request.corrections]
     region = Region.parse(request.region) if request.region is not None else None
     queries = plan_queries(request.queries, corrections)
     opened = open_video(request.video, axes=request.axes, channel=request.channel, z=request.plane)
     with opened, opened.reader() as frames:
-        for remark in opened.notes:
+        remarks = tuple(as_options(remark) for remark in opened.notes)
+        for remark in remarks:
             note(remark)
         anchors = read_anchors(corrections, opened.shape, request.label)
         sampled = request.frames_sampled
@@ -78,6 +82,8 @@ def run_segment(request: SegmentRequest, wake: Callable[[FrameSample | None], Ca
             wake(sample),
             request.out,
             video_name=opened.name,
+            source=request.source,
+            remarks=remarks,
             region=region,
             excluded_anchors=excluded,
             learn=request.learn,
@@ -92,10 +98,6 @@ def file_name(query: Query, taken: set[str]) -> str:
         name, count = f"{stem}-{count}.tif", count + 1
     taken.add(name)
     return name
-
-
-class Interrupted(Exception):
-    """Ctrl+C was pressed; what was finished is in the spool."""
 
 
 @dataclass
@@ -118,15 +120,14 @@ class Followed:
 
 
 def follow(
-    segmenter: Segmenter, frames: Frames, followed: Sequence[Followed], title: str, region: Region | None = None
+    segmenter: Segmenter,
+    frames: Frames,
+    followed: Sequence[Followed],
+    title: str,
+    region: Region | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run the jobs as one batch into their spools, with a progress bar over the frames of all.
-
-    Raises
-    ------
-    Interrupted
-        When Ctrl+C is pressed.
-    """
+    """Run the jobs as one batch into their spools, with a progress bar over the frames of all."""
     for one in followed:
         for anchor in one.job.anchors:
             one.spool.put(anchor.frame, anchor.mask)
@@ -136,39 +137,54 @@ def follow(
         try:
             for job in asked:
                 if job.learn:
-                    _learn(segmenter, seen, job)
-            for index, result in run_together(segmenter, seen, asked, lambda: False):
+                    _learn(segmenter, seen, job, should_stop)
+            for index, result in run_together(segmenter, seen, asked, should_stop):
                 followed[index].put(result, region)
                 update(sum(len(one.spool) for one in followed))
-        except KeyboardInterrupt:
-            raise Interrupted from None
         finally:
             for one in followed:
                 one.seconds = time.monotonic() - start_s
 
 
 def _follow_or_note(
-    segmenter: Segmenter, frames: Frames, followed: Sequence[Followed], region: Region | None = None
+    segmenter: Segmenter,
+    frames: Frames,
+    followed: Sequence[Followed],
+    region: Region | None,
+    should_stop: Callable[[], bool],
 ) -> None:
     """Run jobs as one batch, and where that fails each alone; what ends one early is noted in it."""
     try:
-        follow(segmenter, frames, followed, _title([one.job.query for one in followed]), region)
-    except Interrupted:
-        raise
+        follow(segmenter, frames, followed, _title([one.job.query for one in followed]), region, should_stop)
     except Exception as error:
         if len(followed) == 1 or isinstance(error, VideoError):  # a frame that cannot be read fails them all
             for one in followed:
                 one.error = error
             return
-        logger.warning("Queries failed together and are tried alone", exc_info=True)
+        is_known = isinstance(error, VirstError)
+        logger.warning("Queries failed together and are tried alone: %s", error, exc_info=not is_known)
         for one in followed:
-            _follow_or_note(segmenter, frames, [one], region)
+            _follow_or_note(segmenter, frames, [one], region, should_stop)
 
 
-def _learn(segmenter: Segmenter, frames: Frames, job: Job) -> None:
+def _learn(segmenter: Segmenter, frames: Frames, job: Job, should_stop: Callable[[], bool]) -> None:
     """Say what comes of learning from the corrections; the run uses it."""
-    learned = segmenter.learn(frames, job, lambda: False) if isinstance(segmenter, LearningSegmenter) else None
-    note(sentences.too_few_to_learn() if learned is None else sentences.learned(learned))
+    learned = segmenter.learn(frames, job, should_stop) if isinstance(segmenter, LearningSegmenter) else None
+    if not should_stop():
+        note(sentences.too_few_to_learn() if learned is None else sentences.learned(learned))
+
+
+def _follow_all(
+    segmenter: Segmenter, frames: Frames, followed: Sequence[Followed], region: Region | None, ctrl_c: CtrlC
+) -> bool:
+    """Follow in batches of a few; return whether Ctrl+C ended it."""
+    with suppress(KeyboardInterrupt):
+        for start in range(0, len(followed), MAX_TOGETHER):
+            _follow_or_note(segmenter, frames, followed[start : start + MAX_TOGETHER], region, ctrl_c.is_pressed)
+            if ctrl_c.is_pressed():
+                return True
+        return False
+    return True
 
 
 def segment(
@@ -179,6 +195,8 @@ def segment(
     out: Path,
     *,
     video_name: str,
+    source: str | None = None,
+    remarks: tuple[str, ...] = (),
     region: Region | None = None,
     excluded_anchors: frozenset[int] = frozenset(),
     learn: bool = False,
@@ -196,8 +214,7 @@ def segment(
     unknown = [segmenter.unknown_words(query.text) if query.text else () for query in queries]
     for word in dict.fromkeys(word for words in unknown for word in words):
         note(f"'{word}' is unknown to the {segmenter.name} model and was ignored; the full model knows it.")
-    interrupted = False
-    with ExitStack() as stack:
+    with heeding_ctrl_c() as ctrl_c, ExitStack() as stack:
         followed = [
             Followed(
                 Job(query, Span(0, shape[0]), anchors, excluded_anchors, learn=learn),
@@ -205,20 +222,32 @@ def segment(
             )
             for query in queries
         ]
-        try:
-            for start in range(0, len(followed), MAX_TOGETHER):
-                _follow_or_note(segmenter, frames, followed[start : start + MAX_TOGETHER], region)
-        except Interrupted:
-            interrupted = True
+        interrupted = _follow_all(segmenter, frames, followed, region, ctrl_c)
+        ctrl_c.start_writing()
         taken = set[str]()
         tracks = [_write(one, out, taken, words, interrupted) for one, words in zip(followed, unknown, strict=True)]
-    errors = [(one.job.query.name, one.error) for one in followed if one.error is not None]
-    notes = tuple(f"“{name}”: {error}" for name, error in errors)
-    summary = Summary(video_name, shape, segmenter.name, segmenter.device, interrupted, notes, tuple(tracks))
-    summary.write(out)
+        errors = [(one.job.query.name, one.error) for one in followed if one.error is not None]
+        notes = (*remarks, *(f"“{name}”: {error}" for name, error in errors))
+        summary = Summary(
+            video_name, source, shape, segmenter.name, segmenter.device, interrupted, notes, tuple(tracks)
+        )
+        summary.write(out)
     for _, error in errors:
-        raise error
+        raise _readable(error)
     return summary
+
+
+def _readable(error: Exception) -> VirstError:
+    """Return an error that nobody expected as one that can be shown."""
+    if isinstance(error, VirstError):
+        return error
+    logger.error("The model stopped with an unexpected error", exc_info=error)
+    readable = SegmentationError(
+        f"The model must finish each frame; it stopped with {type(error).__name__}: {error}; "
+        "what was finished is written."
+    )
+    readable.__cause__ = error
+    return readable
 
 
 def _make_folder(out: Path) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from napari_virst.cli.report import note
 from napari_virst.errors import InputError, MaskError, QueryError
-from napari_virst.io.masks import read_mask
+from napari_virst.io.masks import read_mask, values_in_mask
 from napari_virst.records import Anchor, Query
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ABSENT = "absent"
 
@@ -36,8 +35,11 @@ class CorrectionArgument:
         """
         match = re.fullmatch(r"\s*(\d+)\s*=\s*(.+)", text)
         if match is None:
-            raise MaskError(f'--correct must be FRAME=MASK, e.g. 0=first.png or 12=absent; got "{text}".')
-        return cls(int(match[1]), match[2].strip())
+            raise MaskError(
+                f'--correct must be FRAME=MASK, e.g. 0=first.png or 12=absent; got "{text}"; count frames from 0.'
+            )
+        mask = match[2].strip()
+        return cls(int(match[1]), ABSENT if mask.lower() == ABSENT else mask)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class SegmentRequest:
     learn: bool = False
 
     @property
+    def source(self) -> str:
+        """Path of the video, in full."""
+        return str(Path(self.video).expanduser().resolve())
+
+    @property
     def plane(self) -> int | Literal["max", "mean"] | None:
         """The Z plane as ``open_video`` takes it, which checks the words."""
         return int(self.z) if self.z is not None and self.z.isdigit() else self.z  # type: ignore[return-value]
@@ -75,12 +82,17 @@ def read_anchors(
     MaskError
         When a frame is outside the video or given twice, or a mask does not fit.
     """
+    if label is not None and label < 1:
+        raise MaskError(f"--label must be a value of the object, 1 or more; got {label}; 0 is the background.")
     num_frames, height, width = shape
     anchors: dict[int, Anchor] = {}
     for correction in corrections:
         if correction.frame >= num_frames or correction.frame in anchors:
             problem = "given twice" if correction.frame in anchors else f"beyond the last frame, {num_frames - 1}"
-            raise MaskError(f"--correct must name each frame once; frame {correction.frame} is {problem}.")
+            raise MaskError(
+                f"--correct must name frames from 0 to {num_frames - 1}, each once; got frame {correction.frame}, "
+                f"which is {problem}; correct it."
+            )
         if correction.mask == ABSENT:
             mask = np.zeros((height, width), np.bool_)
         else:
@@ -91,8 +103,17 @@ def read_anchors(
                     f'The mask "{correction.mask}" must show the object; {problem}; '
                     f'say "{correction.frame}={ABSENT}" where the object cannot be seen.'
                 )
+            if label is None:
+                _note_several_values(correction.mask)
         anchors[correction.frame] = Anchor(correction.frame, mask)
     return tuple(anchors[frame] for frame in sorted(anchors))
+
+
+def _note_several_values(mask: str) -> None:
+    values = values_in_mask(mask)
+    if len(values) > 1:
+        listed = ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
+        note(f"{mask} holds the values {listed}: all of them are taken as the object; --label picks one.")
 
 
 def plan_queries(texts: tuple[str, ...], corrections: list[CorrectionArgument]) -> list[Query]:
@@ -112,6 +133,11 @@ def plan_queries(texts: tuple[str, ...], corrections: list[CorrectionArgument]) 
             "What to follow must be said by a query or shown by a mask; got only frames without the object; "
             'add a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png.'
         )
+    if files := [text for text in texts if text and Path(text).is_file()]:
+        raise QueryError(
+            f'A query must be words, e.g. "the red circle"; got "{files[0]}", which is a file; '
+            "give one video at a time, and masks by --correct."
+        )
     return [Query(text) for text in texts] or [Query("", name="object")]
 
 
@@ -126,15 +152,3 @@ def check_excluded(frames: tuple[int, ...], num_frames: int) -> frozenset[int]:
     if outside := [frame for frame in frames if not 0 <= frame < num_frames]:
         raise InputError(f"--exclude-anchor must name frames from 0 to {num_frames - 1}; got {outside[0]}; correct it.")
     return frozenset(frames)
-
-
-def check_output(out: Path) -> None:
-    """Refuse an output folder that is a file.
-
-    Raises
-    ------
-    InputError
-        When ``out`` exists and is no folder.
-    """
-    if out.exists() and not out.is_dir():
-        raise InputError(f'-o must be a folder; "{out}" is a file; choose another name.')

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from napari_virst.cli.report import STDOUT
+from napari_virst.cli.report import STDOUT, print_table
 from napari_virst.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,11 +45,14 @@ class Summary:
     """What became of one video."""
 
     video: str
+    source: str | None
+    """Path of the video, in full."""
     shape: tuple[int, int, int]
     model: str
     device: str
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    """What was chosen or is odd about the video, and what went wrong with a query."""
     tracks: tuple[TrackSummary, ...] = field(default_factory=tuple)
 
     def write(self, folder: Path) -> None:
@@ -108,5 +111,5 @@ def show(summary: Summary, out: Path) -> None:
         where = "" if track.first_frame is None else f"{track.first_frame}–{track.last_frame}"
         presence = "" if track.mean_presence is None else f"{track.mean_presence:.2f}"
         table.add_row(track.query, found, where, presence, f"{track.frames_per_s:.1f}", track.labels)
-    STDOUT.print(table)
+    print_table(table)
     STDOUT.print(f"Label stacks (T, Y, X) and summary.json are in {out}", markup=False)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from threading import Event, current_thread, main_thread
 from typing import TYPE_CHECKING
 
+import typer
+
+from napari_virst.cli.folders import check_folder
 from napari_virst.cli.report import STDERR, note
 from napari_virst.errors import InputError
 
@@ -46,13 +49,13 @@ def run_training(request: TrainingRequest) -> None:
     InputError
         When there is no such recipe, or the folder holds a run that is not to be resumed.
     """
+    _check_folder(request)
     with STDERR.status("waking torch"):
         import torch
 
         from napari_virst.training.recipes import RECIPES, open_run
     if request.recipe not in RECIPES:
         raise InputError(f'The recipe must be one of {", ".join(sorted(RECIPES))}; got "{request.recipe}"; choose one.')
-    _check_folder(request)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if request.num_threads:
         torch.set_num_threads(request.num_threads)
@@ -69,7 +72,7 @@ def run_training(request: TrainingRequest) -> None:
         trainer.train(should_stop)
     if should_stop():
         note(f"Stopped after step {trainer.step}; the same command with --resume goes on.")
-        raise KeyboardInterrupt
+        raise typer.Exit(130)
     if request.export is not None and trainer.is_first:
         trainer.export(request.export)
         note(f"The model is in {request.export}.")
@@ -100,6 +103,9 @@ def stopped_by_ctrl_c(is_wanted: bool = True) -> Iterator[Callable[[], bool]]:
 
 
 def _check_folder(request: TrainingRequest) -> None:
+    check_folder(request.out, "--out")
+    if request.export is not None:
+        check_folder(request.export, "--export")
     if (request.out / "state.pt").exists() and not request.resume:
         raise InputError(
             f'The folder of a new run must hold no other; "{request.out}" does; '
@@ -114,7 +120,7 @@ def _open_data(request: TrainingRequest) -> LessonSource | None:
     from napari_virst.training.video_lessons import VideoLessons
 
     videos = find_annotated(request.data, request.dataset, request.split)
-    note(f"{len(videos)} videos with {sum(len(video.queries) for video in videos)} queries to learn from")
+    note(f"Videos to learn from: {len(videos)}; queries: {sum(len(video.queries) for video in videos)}")
     return VideoLessons(videos)
 
 

@@ -40,6 +40,8 @@ def open_decoder(source: Any) -> Decoder:  # noqa: ANN401 - paths and every kind
 def _existing(source: str | Path) -> Path:
     if "://" in str(source):
         raise VideoError(f"A video must be a file or folder on this computer; got {source}; download it first.")
+    if not str(source).strip():
+        raise VideoError('The path of a video must be given; got ""; type the name of a file or folder.')
     path = Path(source).expanduser().absolute()
     if not path.exists():
         raise VideoError(f"The path of a video must exist; got {source}; check its spelling.")

@@ -180,7 +180,7 @@ def _suggestion(shape: tuple[int, ...]) -> str:
     if len(shape) <= 3:
         guesses: tuple[str, ...] = {2: ("YX",), 3: ("TYX", "YXS")}.get(len(shape), ())
     else:
-        guesses = _GUESSES.get(len(shape), ())
+        guesses = ("TYXS",) if len(shape) == 4 and shape[-1] in _COLOUR_SIZES else _GUESSES.get(len(shape), ())
     if not guesses:
         return "cut it down to (T, H, W) or (T, H, W, 3) first."
     return "give " + " or ".join(f'axes="{guess}"' for guess in guesses) + "."
@@ -208,9 +208,9 @@ def _settle_channel(letters: str, shape: tuple[int, ...], channel: int | None, n
     num_channels = shape[letters.index("C")] if "C" in letters else 1
     if channel is not None and not 0 <= channel < num_channels:
         raise VideoError(
-            f"channel must be 0…{num_channels - 1}, the video has {num_channels}; got {channel}."
+            f"channel must be 0…{num_channels - 1}, the video has {num_channels}; got {channel}; give one of these."
             if num_channels > 1
-            else f"channel must be left out, the video has only one; got {channel}."
+            else f"channel must be one of several, the video has only one; got {channel}; leave it out."
         )
     if "C" not in letters:
         return None

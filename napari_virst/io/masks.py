@@ -62,6 +62,18 @@ def read_mask(path: str | Path, shape: tuple[int, int], label: int | None = None
     return np.asarray(values != 0 if label is None else values == label)
 
 
+def values_in_mask(path: str | Path) -> tuple[int | float, ...]:
+    """Return the values of a gray or palette mask, ascending, without the background 0; nothing for colours.
+
+    Raises
+    ------
+    MaskError
+        When the file is missing, damaged or of another kind.
+    """
+    values = _read_values(Path(path))
+    return () if values.ndim == 3 else tuple(np.unique(values[values != 0]).tolist())
+
+
 def write_label_stack(path: str | Path, frames: Iterable[NDArray[Any]], shape: tuple[int, int, int]) -> None:
     """Write labels as a compressed TIFF stack that ImageJ, napari and tifffile open; one frame is in memory at a time.
 

@@ -129,7 +129,9 @@ def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
         When there is no such precision.
     """
     if precision not in get_args(Precision):
-        raise InputError(f'The precision must be one of {", ".join(get_args(Precision))}; got "{precision}".')
+        raise InputError(
+            f'The precision must be one of {", ".join(get_args(Precision))}; got "{precision}"; choose one.'
+        )
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32

@@ -21,6 +21,19 @@ def test_headless_demo_asks_corrects_and_follows(tiny_model_folder, tmp_path):
     assert truth_area > 0
 
 
+def test_a_question_without_true_masks_is_one_json_object_too(monkeypatch, tiny_model_folder, tmp_path):
+    monkeypatch.setattr(main, "wake", lambda *_: lambda: load_segmenter(tiny_model_folder, "cpu"))
+    asked = ["demo", "--headless", "-q", "the purple star", "-o", str(tmp_path), "--json"]
+    result = CliRunner().invoke(main.app, asked)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["mean_j_asked"] is None
+
+
+def test_report_without_true_masks_can_be_shown(capsys):
+    demo.DemoReport("a star", 4, None, 1.0, None, 2, "frames 0–3", 0, None, "labels", "overlay", "project").show()
+    assert "no true masks" in capsys.readouterr().out
+
+
 def test_a_second_demo_keeps_the_first_project(tmp_path):
     (tmp_path / "project").mkdir()
     assert demo._fresh(tmp_path / "project") == tmp_path / "project-2"

@@ -240,16 +240,82 @@ def test_absent_frame_stays_empty(stack, first_mask, tiny_model_folder, tmp_path
         (["a", "--region", "1,2,3"], InputError, 'got "1,2,3"; give'),
         (["a", "--region", "0,0,9,9999"], InputError, "got 0,0,9,9999; choose"),
         (["a", "--z", "upper"], VideoError, "got 'upper'; leave it out"),
+        (["a", "--correct", "0=absent", "--label", "0"], MaskError, "got 0; 0 is the background"),
+        (["a", "--channel", "1"], VideoError, "got 1; leave it out"),
     ],
     ids=[
         *("nothing-asked", "malformed", "beyond-the-end", "twice", "two-queries-one-mask", "only-absent"),
-        *("region", "region-outside", "plane"),
+        *("region", "region-outside", "plane", "label-of-the-background", "channel"),
     ],
 )
 def test_wrong_arguments_are_explained(stack, tiny_model_folder, arguments, error, words):
     result = segment(stack, *arguments, model=tiny_model_folder)
     assert isinstance(result.exception, error)
     assert words in str(result.exception)
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"], ids=["file", "inside-a-file"])
+def test_impossible_output_is_refused_before_the_model_wakes(stack, tmp_path, place):
+    (tmp_path / "file").touch()
+    result = segment(stack, "x", "-o", tmp_path / place, model=tmp_path / "a model that would be missed later")
+    assert isinstance(result.exception, InputError)
+    assert "-o must be a folder" in str(result.exception)
+
+
+def test_results_of_another_video_are_not_written_over(stack, tiny_model_folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other.tif"
+    other.write_bytes(stack.read_bytes())
+    assert segment(stack, "x", "-o", out, model=tiny_model_folder).exit_code == 0
+    before = (out / "summary.json").read_bytes()
+    assert json.loads(before)["source"] == str(stack)
+    result = segment(other, "x", "-o", out, model=tiny_model_folder)
+    assert isinstance(result.exception, InputError)
+    assert str(stack) in str(result.exception)
+    assert (out / "summary.json").read_bytes() == before
+    assert segment(stack, "x", "-o", out, model=tiny_model_folder).exit_code == 0, "the same video again may"
+
+
+def test_what_was_chosen_for_the_user_is_in_the_summary_and_named_as_options(tiny_model_folder, tmp_path):
+    path = tmp_path / "channels.tif"
+    tifffile.imwrite(path, np.zeros((3, 2, 24, 32), np.uint8), metadata={"axes": "TCYX"})
+    result = segment(path, "x", "-o", tmp_path / "out", "--json", model=tiny_model_folder)
+    (note,) = json.loads(result.stdout)["notes"]
+    assert note == "Channel 0 of 2 is shown; give --channel for another."
+    assert note in result.stderr.splitlines(), "one line in a log"
+
+
+def test_a_second_video_is_not_taken_for_a_query(stack, tiny_model_folder):
+    result = segment(stack, stack, model=tiny_model_folder)
+    assert isinstance(result.exception, QueryError)
+    assert "one video at a time" in str(result.exception)
+
+
+def test_error_that_nobody_expected_is_said_in_a_sentence(stack, tiny_model_folder, tmp_path, monkeypatch):
+    from napari_virst.engine.predictor import Predictor
+
+    def run(*_):
+        raise RuntimeError("of torch")
+
+    monkeypatch.setattr(Predictor, "run", run)
+    result = segment(stack, "x", "-o", tmp_path / "out", model=tiny_model_folder)
+    assert isinstance(result.exception, SegmentationError)
+    assert "RuntimeError: of torch" in str(result.exception)
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+def test_version_is_printed():
+    result = runner.invoke(main.app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("napari-virst ")
+
+
+def test_ctrl_c_before_anything_is_finished_says_so(stack, tmp_path, monkeypatch):
+    def wake(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "wake", wake)
+    result = segment(stack, "x", "-o", tmp_path / "out", model="compact")
+    assert (result.exit_code, result.stderr) == (130, "Stopped.\n")
 
 
 def test_missing_video_and_missing_model_are_told_apart(stack, tmp_path):

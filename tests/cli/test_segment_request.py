@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from napari_virst.cli.segment_request import (
     CorrectionArgument,
@@ -62,9 +63,22 @@ def test_a_mask_that_shows_nothing_is_refused_with_the_reason(tmp_path, label, p
         read_anchors([CorrectionArgument(0, str(path))], (6, 3, 5), label)
 
 
+@pytest.mark.parametrize(("label", "is_said"), [(None, True), (2, False)], ids=["all-taken", "one-chosen"])
+def test_several_labels_taken_as_one_object_are_mentioned(tmp_path, capsys, label, is_said):
+    path = tmp_path / "labels.png"
+    Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) % 3).save(path)
+    (anchor,) = read_anchors([CorrectionArgument(0, str(path))], (1, 2, 3), label)
+    assert int(anchor.mask.sum()) == (4 if label is None else 2)
+    assert ("holds the values 1, 2: all" in capsys.readouterr().err) == is_said
+
+
+def test_absent_may_be_capitalised():
+    assert CorrectionArgument.parse("3=Absent").mask == "absent"
+
+
 @pytest.mark.parametrize("frames", [(6,), (1, 1)], ids=["beyond-the-end", "twice"])
 def test_corrections_that_name_no_frame_of_their_own_are_refused(frames):
-    with pytest.raises(MaskError, match="each frame once"):
+    with pytest.raises(MaskError, match="each once"):
         read_anchors([CorrectionArgument(n, "absent") for n in frames], (6, 3, 5), None)
 
 

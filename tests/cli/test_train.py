@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import signal
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -35,10 +37,43 @@ def test_unknown_recipe_is_explained(tmp_path):
         invoke("big", "--out", tmp_path)
 
 
+@pytest.mark.parametrize("option", ["--out", "--export"])
+def test_folder_that_cannot_be_made_is_refused_before_anything_is_trained(tmp_path, option):
+    (tmp_path / "file").touch()
+    out = [] if option == "--out" else ["--out", tmp_path / "run"]
+    with pytest.raises(InputError, match=f"{option} must be a folder"):
+        invoke("smoke", *out, option, tmp_path / "file" / "inside")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_precision_is_explained_with_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"one of auto, fp32, bf16; got \"int8\"; choose one"):
+        invoke("smoke", "--out", tmp_path / "run", "--device", "cpu", "--precision", "int8")
+
+
 def test_data_that_is_not_there_is_explained_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match=r"meta_expressions\.json"):
         invoke("finetune", "--out", tmp_path / "run", "--from", "compact", "--data", tmp_path, "--dataset", "mevis")
     assert not (tmp_path / "run").exists()
+
+
+def test_stopped_training_says_so_once_and_how_to_go_on(monkeypatch, tmp_path):
+    class Trainer:
+        step, recipe, devices = 3, SimpleNamespace(num_steps=9), SimpleNamespace(num_processes=1)
+
+        def train(self, should_stop):
+            pass
+
+    @contextmanager
+    def pressed(_):
+        yield lambda: True
+
+    monkeypatch.setattr("napari_virst.training.recipes.open_run", lambda *_, **__: Trainer())
+    monkeypatch.setattr("napari_virst.cli.train.stopped_by_ctrl_c", pressed)
+    result = invoke("smoke", "--out", tmp_path / "run", "--device", "cpu")
+    assert result.exit_code == 130
+    assert result.stderr.count("Stopped") == 1
+    assert "--resume goes on" in result.stderr
 
 
 @pytest.fixture

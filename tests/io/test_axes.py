@@ -130,3 +130,8 @@ def test_frame_is_the_same_whatever_the_order_of_axes(order: list[str], frame: i
     np.testing.assert_array_equal(
         cut(moved, frame, axes="".join(order), channel=1, z="max"), array[frame, 1].max(axis=0)
     )
+
+
+def test_colour_movie_with_wrong_axes_is_told_its_own():
+    with pytest.raises(VideoError, match=r'give axes="TYXS"\.'):
+        find_layout((12, 96, 128, 3), "TYXS", axes="TYX")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_virst.errors import MaskError
 from napari_virst.io import masks
-from napari_virst.io.masks import read_label_stack, read_mask, write_label_stack
+from napari_virst.io.masks import read_label_stack, read_mask, values_in_mask, write_label_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,3 +243,17 @@ def test_napari_opens_a_written_stack(stack_path, stack):
     npe2_read = pytest.importorskip("napari_builtins.io").napari_get_reader
     [layer] = npe2_read(str(stack_path))(str(stack_path))
     np.testing.assert_array_equal(np.asarray(layer[0]), stack)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (np.array([[0, 7], [2, 2]], np.uint8), (2, 7)),
+        (np.zeros((2, 2), np.uint8), ()),
+        (np.full((2, 2, 3), 9, np.uint8), ()),
+    ],
+    ids=["labels", "empty", "colours"],
+)
+def test_values_in_a_mask_are_those_of_its_objects(tmp_path, pixels, expected):
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    assert values_in_mask(tmp_path / "mask.png") == expected

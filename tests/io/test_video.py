@@ -394,3 +394,8 @@ def test_pixels_fingerprint_is_the_same_for_a_file_and_an_array_of_it(tmp_path, 
     changed[-1, 0, 0] += 1
     with open_video(changed, axes="TYX") as array:
         assert array.reader().pixels_fingerprint() != before
+
+
+def test_path_without_a_name_is_refused():
+    with pytest.raises(VideoError, match="must be given"):
+        open_video("")
