@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,12 +134,17 @@ def plan_queries(texts: tuple[str, ...], corrections: list[CorrectionArgument]) 
             "What to follow must be said by a query or shown by a mask; got only frames without the object; "
             'add a query, e.g. "the red circle", or a mask, e.g. --correct 0=first.png.'
         )
-    if files := [text for text in texts if text and Path(text).is_file()]:
+    if files := [text for text in texts if _names_file(text)]:
         raise QueryError(
             f'A query must be words, e.g. "the red circle"; got "{files[0]}", which is a file; '
             "give one video at a time, and masks by --correct."
         )
     return [Query(text) for text in texts] or [Query("", name="object")]
+
+
+def _names_file(text: str) -> bool:
+    """Whether a text is the name of a file; a plain word beside a file of that name is still a word."""
+    return bool(os.path.splitext(text)[1]) and os.path.isfile(text)  # Path.is_file raises for names that are too long
 
 
 def check_excluded(frames: tuple[int, ...], num_frames: int) -> frozenset[int]:

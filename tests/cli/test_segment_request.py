@@ -91,3 +91,13 @@ def test_excluded_anchors_lie_in_the_video():
 @pytest.mark.parametrize(("z", "plane"), [(None, None), ("3", 3), ("max", "max")], ids=["none", "number", "word"])
 def test_z_is_a_number_or_a_word(z, plane):
     assert SegmentRequest("v.tif", ("the cell",), Path("out"), z=z).plane == plane
+
+
+def test_a_word_stays_a_query_beside_a_file_of_that_name_and_a_long_one_is_no_file_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mouse").touch()
+    (tmp_path / "mouse.mp4").touch()
+    long = "the mouse that turns. " * 40 + "it"
+    assert [query.text for query in plan_queries(("mouse", long), [])] == ["mouse", long]
+    with pytest.raises(QueryError, match="is a file"):
+        plan_queries(("mouse.mp4",), [])
