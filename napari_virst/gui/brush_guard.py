@@ -56,7 +56,7 @@ class BrushGuard:
         if owner is None or layer is None or str(layer.mode) not in _PAINTING:
             return None
         try:
-            owner[0].frame_to_change()
+            owner[0].view.frame_to_change()
         except InputError as error:
             self._report(str(error))
             return layer

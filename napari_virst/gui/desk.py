@@ -11,10 +11,11 @@ from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
 from napari_virst.errors import InputError
-from napari_virst.gui import layers, planes, sentences
+from napari_virst.gui import layers
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.pacing import Paced
 from napari_virst.gui.shortcuts import bind_keys, unbind_keys
+from napari_virst.gui.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,7 @@ class Desk(QObject):
         super().__init__(parent)
         self.image = image
         self.frames = frames
+        self.view = View(viewer, image, frames.shape[0])
         self.session = session
         self.last_progress: Progress | None = None
         """Of the run at work, or the last one."""
@@ -113,7 +115,7 @@ class Desk(QObject):
         VirstError
             When a query is empty, or the project cannot be written.
         """
-        focus_frame = self.frame_in_view()
+        focus_frame = self.view.frame()
         known = {text: self.track_asked(text) for text in texts}
         new = [text for text, track in known.items() if track is None]
         asked = iter(self.session.ask_together(new, focus_frame) if new else ())
@@ -179,35 +181,6 @@ class Desk(QObject):
         if track_id is not None and self._layers.get(track_id) == layer:
             del self._layers[track_id]
 
-    def frame_in_view(self) -> int:
-        """Say which frame of the image is seen, or was last, where the viewer is beyond its frames."""
-        return layers.frame_in_view(self._viewer.dims.point, self.image, self.frames.shape[0])
-
-    def frame_outside(self) -> int | None:
-        """Say where the viewer is, where that is none of the image's frames; else None."""
-        frame = layers.frame_at(self._viewer.dims.point, self.image)
-        return None if 0 <= frame < self.frames.shape[0] else frame
-
-    def sees_plane(self) -> bool:
-        """Whether the plane in view is that of the image."""
-        dims = self._viewer.dims
-        return planes.is_seen(dims.point, dims.displayed, self.image)
-
-    def frame_to_change(self) -> int:
-        """Say which frame of the image is seen, to do something with it.
-
-        Raises
-        ------
-        InputError
-            When the viewer is beyond the image's frames, as it can be beside a longer video, or at another plane.
-        """
-        if not self.sees_plane():
-            raise InputError(sentences.must_see_plane(planes.words_for(self.image)))
-        frame, outside = self.frame_in_view(), self.frame_outside()
-        if outside is not None:
-            raise InputError(sentences.must_be_in_view(outside, self.frames.shape[0]))
-        return frame
-
     def _make_layer(self, track: Track) -> Labels:
         layer = Labels(
             layers.labels_data(track.masks, self.image),
@@ -255,7 +228,7 @@ class Desk(QObject):
 
     @guarded
     def _on_frame_changed(self, track_id: str, frame: int) -> None:
-        if frame == self.frame_in_view() or self._sees_time():
+        if frame == self.view.frame() or self.view.sees_time():
             self._stale.add(track_id)
             self._refreshing.ask()
             self._telling.ask()
@@ -300,10 +273,6 @@ class Desk(QObject):
     @guarded
     def _on_learned(self, _track_id: str, _learned: Learned) -> None:
         self._telling.ask()  # what re-propagating would do
-
-    def _sees_time(self) -> bool:
-        dims = self._viewer.dims
-        return dims.ndim - max(3, self.image.ndim) in dims.displayed
 
     @guarded
     def _refresh_stale(self) -> None:

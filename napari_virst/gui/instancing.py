@@ -61,7 +61,7 @@ class Instancing:
     def merge(self, layer: Labels, into: int, other: int) -> None:
         """Make an instance a part of another from the frame in view on."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_to_change()
+        frame = desk.view.frame_to_change()
         action = partial(desk.session.merge_instances, track, into, other, frame)
         said = f"Instance {other} is part of instance {into} from frame {frame} on."
         desk.do_in_background("merging instances", action, lambda _: self._done(said, desk))
@@ -69,7 +69,7 @@ class Instancing:
     def swap(self, layer: Labels, one: int, other: int) -> None:
         """Exchange two instances from the frame in view on."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_to_change()
+        frame = desk.view.frame_to_change()
         action = partial(desk.session.swap_instances, track, one, other, frame)
         said = f"Instances {one} and {other} are swapped from frame {frame} on."
         desk.do_in_background("swapping instances", action, lambda _: self._done(said, desk))
@@ -77,7 +77,7 @@ class Instancing:
     def split_one(self, layer: Labels, label: int, divides: bool) -> None:
         """Take the pieces of an instance apart from the frame in view on; ``divides``: they are its children."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_to_change()
+        frame = desk.view.frame_to_change()
         num_before = 0 if track.lineage is None else len(track.lineage.parents)
         action = partial(desk.session.split_instance, track, label, frame, divides=divides)
         done = partial(self._on_split_one, desk, label, frame, num_before)

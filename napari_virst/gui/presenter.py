@@ -162,7 +162,7 @@ class Presenter(QObject):
     def repropagate(self, layer: Labels) -> None:
         """Follow again from the corrections of a track."""
         desk, track = self._desks.owner_of(layer)
-        plan, frame = plan_of(desk.session, track), desk.frame_in_view()
+        plan, frame = plan_of(desk.session, track), desk.view.frame()
         if not plan:
             self._showing.say(no_plan(track))
             return

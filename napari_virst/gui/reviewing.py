@@ -69,7 +69,7 @@ class Reviewing:
         if direction > 0:
             frame = tour.forward(partial(desk.session.next_to_review, track, None))
         else:
-            frame = tour.back(desk.frame_in_view())
+            frame = tour.back(desk.view.frame())
         if frame is None:
             self._say(sentences.ALL_REVIEWED if direction > 0 else sentences.NONE_REVIEWED_BEFORE)
             return
@@ -93,7 +93,7 @@ class Reviewing:
     def commit(self, layer: Labels) -> None:
         """Take the frame in view as a user anchor."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_to_change()
+        frame = desk.view.frame_to_change()
         span = desk.session.correct(track, frame)
         said = f"Frame {frame} is an anchor now; re-propagating reaches {span}. {other_label(track, frame)}"
         self._say(said.rstrip())
@@ -102,7 +102,7 @@ class Reviewing:
     def mark_absent(self, layer: Labels, frame: int | None = None) -> None:
         """Declare that the object cannot be seen on a frame, by default the one in view."""
         desk, track = self._desks.owner_of(layer)
-        frame = desk.frame_to_change() if frame is None else frame
+        frame = desk.view.frame_to_change() if frame is None else frame
         span = desk.session.mark_absent(track, frame)
         self._say(f"'{track.query.name}' is absent on frame {frame}; re-propagating reaches {span}.")
         self._tell()
@@ -148,7 +148,7 @@ class Reviewing:
         selected = self._dock.selected_frames
         if selected is not None:
             return selected
-        frame = desk.frame_to_change()
+        frame = desk.view.frame_to_change()
         return Span(frame, frame + 1)
 
     # Anchors ----------------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ class Showing(QObject):
             self._dock.show_reason("")
             self._dock.show_plan("")
             return
-        frame = desk.frame_in_view()
+        frame = desk.view.frame()
         self._dock.timeline.show_frame(frame)
         if desk.doing:
             return
@@ -212,7 +212,7 @@ class Showing(QObject):
         self._dock.show_plan(plan_of(desk.session, track) if is_news else "")
 
     def _tell_of_frame(self, desk: Desk, track: Track, frame: int) -> None:
-        outside = desk.frame_outside()
+        outside = desk.view.frame_outside()
         if outside is not None:
             self._dock.show_frame(sentences.outside(outside, track.num_frames))
             self._dock.show_reason("")
@@ -221,7 +221,7 @@ class Showing(QObject):
         is_locked = bool(track.locked[frame])
         told = sentences.frame(frame, track.masks.provenance(frame), presence, iou, is_locked=is_locked)
         plane = planes.words_for(desk.image)
-        if desk.sees_plane():
+        if desk.view.sees_plane():
             self._dock.clear_message(sentences.must_see_plane(plane))
         else:
             told = sentences.beside_plane(told, plane)
@@ -235,7 +235,7 @@ class Showing(QObject):
             self._dock.show_timeline(None)
         elif not desk.doing:
             self._dock.show_timeline(timeline_state(desk.session, track))
-            self._dock.timeline.show_frame(desk.frame_in_view())
+            self._dock.timeline.show_frame(desk.view.frame())
 
     def close(self) -> None:
         """Show nothing more."""

@@ -139,7 +139,7 @@ def test_plane_in_view_is_followed_and_nothing_jumps(volume: Any) -> None:
     assert volume.message == told
     for frame in (7, 4):
         dims.set_current_step(0, frame)
-        assert volume.presenter._desk.frame_in_view() == frame
+        assert volume.presenter._desk.view.frame() == frame
     assert volume.viewer.layers["volume"].visible
 
 
