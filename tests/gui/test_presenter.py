@@ -603,7 +603,7 @@ def test_unknown_words_are_told(bench: Any) -> None:
 
 def test_failing_callback_never_reaches_napari(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = bench.ask()
-    monkeypatch.setattr(type(bench.presenter._desk), "frame_in_view", lambda self: 1 / 0)
+    monkeypatch.setattr(type(bench.presenter._desk.view), "frame_to_change", lambda self: 1 / 0)
     stroke(layer, 3)
     bench.go_to(8)
     bench.presenter.commit(layer)
