@@ -46,7 +46,7 @@ def check_unmixed(folder: Path, source: str) -> None:
     folder
         Where label stacks and ``summary.json`` shall go.
     source
-        The video, as :func:`full_path` spells it.
+        The video, as ``SegmentRequest.source`` spells it.
 
     Raises
     ------

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 DELAY_MS = 1000
 """The window is drawn first."""
 
+_FROZEN_BY_PYTHON = 1000
+"""At most; Python 3.12 begins with 375 objects left out of collections. A program that freezes has many more."""
+
 
 def warm_up(wake_model: Callable[[], object] | None = None) -> threading.Thread:
     """Wake, in a thread, what napari needs for its first Labels layer, then the model.
@@ -86,7 +89,7 @@ def without_collections() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
+        if gc.get_freeze_count() < _FROZEN_BY_PYTHON:
             gc.freeze()
             gc.unfreeze()  # both together: what came counts as old, and is not looked through at once
         if was_on:
