@@ -24,7 +24,8 @@ from napari_virst.cli.spool import MaskSpool
 from napari_virst.cli.stopping import heeding_ctrl_c
 from napari_virst.engine.cropping import CroppedFrames, Region
 from napari_virst.engine.protocol import LearningSegmenter, run_together
-from napari_virst.errors import InputError, SegmentationError, VideoError, VirstError
+from napari_virst.engine.runner import readable
+from napari_virst.errors import InputError, VideoError, VirstError
 from napari_virst.io.masks import write_label_stack
 from napari_virst.io.video import open_video
 from napari_virst.records import Job, Span
@@ -233,21 +234,8 @@ def segment(
         )
         summary.write(out)
     for _, error in errors:
-        raise _readable(error)
+        raise readable(error)
     return summary
-
-
-def _readable(error: Exception) -> VirstError:
-    """Return an error that nobody expected as one that can be shown."""
-    if isinstance(error, VirstError):
-        return error
-    logger.error("The model stopped with an unexpected error", exc_info=error)
-    readable = SegmentationError(
-        f"The model must finish each frame; it stopped with {type(error).__name__}: {error}; "
-        "what was finished is written."
-    )
-    readable.__cause__ = error
-    return readable
 
 
 def _make_folder(out: Path) -> None:

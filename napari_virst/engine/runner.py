@@ -65,7 +65,7 @@ class Ticket:
         try:
             self._iterate(dispatch)
         except Exception as problem:  # noqa: BLE001 - whatever a model raises must reach the user as a sentence
-            error = _readable(problem)
+            error = readable(problem)
         except BaseException as interruption:
             self._finish(interruption, dispatch)
             raise
@@ -257,7 +257,8 @@ def _refuse_if(closed: bool) -> None:
         raise SegmentationError("The runner must be open to take work; it was closed; make a new session.")
 
 
-def _readable(problem: Exception) -> VirstError:
+def readable(problem: Exception) -> VirstError:
+    """Return an error that nobody expected as one that can be shown; its traceback goes to the log."""
     if isinstance(problem, VirstError):
         return problem
     logger.error("Work stopped with an unexpected error", exc_info=problem)
