@@ -101,7 +101,8 @@ def moving_shapes() -> list[LayerData]:
 
     scene = sample_scene()
     metadata = {layers.METADATA_KEY: {"queries": tuple(scene.queries)}}
-    return [(scene.frames, {"name": "Moving shapes", "rgb": True, "metadata": metadata}, "image")]
+    arguments = {"name": "Moving shapes", "rgb": True, "axis_labels": layers.AXIS_LABELS, "metadata": metadata}
+    return [(scene.frames, arguments, "image")]
 
 
 def show_demo(viewer: napari.Viewer, query: str | None = None, sessions: Sessions | None = None) -> VirstDock:

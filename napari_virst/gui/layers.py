@@ -29,6 +29,8 @@ METADATA_KEY = "virst"
 # `video_source`, `planes` and the dock.
 # Labels layers: written by the desk ("track", "query", "image", "folder", "provenance"); read by `track_id_of`.
 
+AXIS_LABELS = ("t", "y", "x")  # napari writes them beside the slider; its own would be -3, -2, -1
+
 PALETTE = (
     (0.95, 0.45, 0.20),
     (0.20, 0.70, 0.95),
@@ -130,6 +132,7 @@ def movie_arguments(source: str) -> tuple[Any, dict[str, Any]]:
     arguments: dict[str, Any] = {
         "name": video.name,
         "rgb": video.is_rgb,
+        "axis_labels": AXIS_LABELS,
         "metadata": {METADATA_KEY: {"video_path": str(Path(source).absolute())}},
     }
     if not video.is_rgb:

@@ -100,6 +100,7 @@ def test_movie_becomes_a_lazy_layer_that_knows_its_file(tmp_path: Path) -> None:
     layer = Image(data, **arguments)
     assert (kind, layer.name, data.chunks[0]) == ("image", "clip", (1,) * 12)
     assert layer.metadata["virst"]["video_path"] == str(path)
+    assert layer.axis_labels == ("t", "y", "x")  # napari writes the first beside its slider
 
 
 @pytest.fixture
