@@ -1,4 +1,4 @@
-"""The command line: ``napari-virst demo | segment | explain | convert | evaluate | info | train``.
+"""The command line: ``napari-virst demo | segment | batch | explain | convert | evaluate | info | train``.
 
 Exit status: 0 done; 2 the command was typed wrongly; 3 the video, a mask, a query or a project cannot be used; 4 the
 model or the device cannot be used; 5 the model failed while running; 130 stopped with Ctrl+C, finished frames kept.
@@ -20,7 +20,10 @@ from typer.core import TyperGroup
 from napari_virst import __version__
 from napari_virst.cli import evaluate
 from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations as it runs
+    AgainOption,
     AxesOption,
+    BatchOutOption,
+    BatchQueryOption,
     ChannelOption,
     CorrectOption,
     DeviceOption,
@@ -40,6 +43,7 @@ from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations 
     QueryOption,
     RegionOption,
     VideoArgument,
+    VideosArgument,
     ZOption,
 )
 from napari_virst.cli.report import STDERR, as_options, note, print_json
@@ -178,6 +182,41 @@ def segment(
         show(summary, out)
     if summary.interrupted:
         raise typer.Exit(130)
+
+
+@app.command()
+def batch(
+    videos: VideosArgument,
+    query: BatchQueryOption,
+    out: BatchOutOption = Path("virst-batch"),
+    again: AgainOption = False,
+    region: RegionOption = None,
+    axes: AxesOption = None,
+    channel: ChannelOption = None,
+    z: ZOption = None,
+    model: ModelOption = "compact",
+    device: DeviceOption = "auto",
+    preset: PresetOption = None,
+    dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
+    offload: OffloadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow the same queries through many videos; run it again to go on where it stopped."""
+    from napari_virst.cli.batch import BatchRequest, run_batch, show
+
+    summary = run_batch(
+        BatchRequest(tuple(videos), tuple(query), out, region, axes, channel, z, again),
+        wake(model, device, preset, dtype, quantize, offload),
+    )
+    if as_json:
+        print_json({"out": str(out), **summary.as_json()})
+    else:
+        show(summary, out)
+    if summary.is_stopped:
+        raise typer.Exit(130)
+    if summary.first_error is not None:
+        raise typer.Exit(exit_status(summary.first_error))
 
 
 @app.command()

@@ -52,3 +52,12 @@ ExcludeAnchorOption = Annotated[
 LearnOption = Annotated[
     bool, typer.Option("--learn", help="Learn from two or more corrections first; dropped if it does not help.")
 ]
+
+VideosArgument = Annotated[
+    list[str], typer.Argument(help='Videos, folders of movies, or patterns like "videos/*.mp4".')
+]
+BatchQueryOption = Annotated[
+    list[str], typer.Option("-q", "--query", help="What to follow; may be given several times.")
+]
+BatchOutOption = Annotated[Path, typer.Option("-o", "--out", help="Folder for a folder of results per video.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Do videos again whose results are there.")]

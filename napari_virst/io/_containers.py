@@ -37,6 +37,11 @@ def open_decoder(source: Any) -> Decoder:  # noqa: ANN401 - paths and every kind
     return decoder
 
 
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is a zarr store by its name or what is in it."""
+    return folder.suffix.lower() == ".zarr" or any((folder / name).exists() for name in _ZARR_FILES)
+
+
 def _existing(source: str | Path) -> Path:
     if "://" in str(source):
         raise VideoError(f"A video must be a file or folder on this computer; got {source}; download it first.")
@@ -50,7 +55,7 @@ def _existing(source: str | Path) -> Path:
 
 def _open_path(path: Path) -> Decoder:
     if path.is_dir():
-        if path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _ZARR_FILES):
+        if is_zarr(path):
             return ZarrDecoder(path)
         return FolderDecoder(path, find_images(path))
     if not path.stat().st_size:

@@ -88,7 +88,7 @@ class Video:
         self._decoder, self._layout = decoder, layout
         self._eyes = NativeFrames(decoder, layout)
         self._path = path
-        self._name = name or (_stem(path) if path is not None else "video")
+        self._name = name or (name_of(path) if path is not None else "video")
         self._readers: weakref.WeakSet[FrameReader] = weakref.WeakSet()
         self._lock = Lock()
         self._dask: Any = None
@@ -239,7 +239,14 @@ class Video:
         self._eyes.close()
 
 
-def _stem(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """Name a video after its file or folder, without the ending.
+
+    Examples
+    --------
+    >>> name_of(Path("cells.ome.tif"))
+    'cells'
+    """
     name = path.absolute().name
     for ending in (".ome.tif", ".ome.tiff", ".ome.zarr"):
         if name.lower().endswith(ending):
