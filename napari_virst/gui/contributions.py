@@ -123,6 +123,7 @@ def show_demo(viewer: napari.Viewer, query: str | None = None, sessions: Session
     viewer.window.add_dock_widget(dock, name=DOCK_NAME, area="right")
     text = query or layers.suggested_query(image)
     dock.set_query(text)
+    dock.query_edit.remember(text)
     dock.run_requested.emit(text)
     return dock
 

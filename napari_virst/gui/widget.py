@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QFormLayout,
-    QLineEdit,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -20,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_virst.gui import parts
 from napari_virst.gui.instances_menu import InstancesMenu
 from napari_virst.gui.model_box import ModelBox
+from napari_virst.gui.suggestions import QueryEdit, SuggestionsButton
 from napari_virst.gui.timeline import Timeline
 from napari_virst.gui.timeline_notes import Legend, SelectionNote
 from napari_virst.gui.track_list import TrackList
@@ -187,12 +187,13 @@ class VirstWidget(QWidget):
         self.device_box.addItems(list(_DEVICES))
 
     def _build_query(self) -> None:
-        self.query_edit = QLineEdit()
+        self.query_edit = QueryEdit()
         self.query_edit.setPlaceholderText(f"e.g. {_QUERY_HINT}")
         self.query_edit.setClearButtonEnabled(True)
         self.query_edit.setToolTip(
             "Describe what to follow, in plain words; Enter runs. Several at once: divide them by ;"
         )
+        self.suggestions_button = SuggestionsButton(self.query_edit)
         self.run_button = parts.button(
             "Run (Enter)",
             "With words: find and follow them through the whole video. Without: a layer to paint the object on",
@@ -252,7 +253,7 @@ class VirstWidget(QWidget):
         form.addRow("Image", self.image_box)
         form.addRow("Model", self.model_box)
         form.addRow("Device", self.device_box)
-        form.addRow("Query", self.query_edit)
+        form.addRow("Query", parts.row(self.query_edit, self.suggestions_button))
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 8)
         column.setSpacing(6)
@@ -281,6 +282,7 @@ class VirstWidget(QWidget):
         self.device_box.activated.connect(lambda _row: self.model_chosen.emit(*self.model_choice))
         self.query_edit.returnPressed.connect(self._on_run)
         self.query_edit.textChanged.connect(self._update_buttons)
+        self.suggestions_button.chosen.connect(self._on_suggestion)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self.cancel_requested)
         self.track_list.currentItemChanged.connect(self._update_buttons)
@@ -303,7 +305,12 @@ class VirstWidget(QWidget):
 
     def _on_run(self) -> None:
         if self.run_button.isEnabled():
+            self.query_edit.remember(self.query_edit.text())
             self.run_requested.emit(self.query_edit.text())
+
+    def _on_suggestion(self, text: str) -> None:
+        self.query_edit.setText(text)
+        self.query_edit.setFocus()
 
     @property
     def _track_buttons(self) -> tuple[QPushButton, ...]:
