@@ -93,7 +93,7 @@ def run_batch(request: BatchRequest, load: Callable[[], Segmenter]) -> BatchSumm
     """Follow every query through every video; what fails is noted, and the next video's turn comes.
 
     ``batch.csv`` is brought up to date after each video. A video is left as it is where its folder holds finished
-    results of the same queries by the same model, younger than the video.
+    results of the same queries with the same options by the same model, younger than the video.
 
     Parameters
     ----------
@@ -130,13 +130,13 @@ def _segment_one(
     request: BatchRequest, video: str, name: str, load: Callable[[], Segmenter]
 ) -> tuple[VideoOutcome, VirstError | None]:
     folder = request.out / name
-    held = None if request.again else _held(folder, video, request.queries, load)
-    if held is not None:
-        note(f"Results of the same queries are in {folder} already; --again does them again.")
-        return VideoOutcome(video, name, "kept", None, held), None
     one = SegmentRequest(
         video, request.queries, folder, region=request.region, axes=request.axes, channel=request.channel, z=request.z
     )
+    held = None if request.again else _held(one, load)
+    if held is not None:
+        note(f"Results of the same queries are in {folder} already; --again does them again.")
+        return VideoOutcome(video, name, "kept", None, held), None
     try:
         summary = run_segment(one, lambda _sample: load)
     except (CheckpointError, DeviceError):
@@ -150,19 +150,17 @@ def _segment_one(
     return VideoOutcome(video, name, "stopped" if summary.interrupted else "done", None, tracks), None
 
 
-def _held(
-    folder: Path, video: str, queries: tuple[str, ...], load: Callable[[], Segmenter]
-) -> tuple[dict[str, Any], ...] | None:
-    """Return the tracks of finished results of a video that are in a folder; None where it has to be done."""
-    path = folder / "summary.json"
+def _held(request: SegmentRequest, load: Callable[[], Segmenter]) -> tuple[dict[str, Any], ...] | None:
+    """Return the tracks of finished results that are in the folder of a request; None where it has to be done."""
+    path = request.out / "summary.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         tracks = tuple(content["tracks"])
-        is_same = content["source"] == video
+        is_same = (content["source"], content["options"]) == (request.source, request.typed)
         is_whole = not content["interrupted"] and all(t["num_frames_done"] == t["num_frames"] for t in tracks)
-        is_there = all((folder / track["labels"]).is_file() for track in tracks)
-        is_younger = path.stat().st_mtime >= Path(video).stat().st_mtime
-        is_asked = tuple(track["query"] for track in tracks) == queries
+        is_there = all((request.out / track["labels"]).is_file() for track in tracks)
+        is_younger = path.stat().st_mtime >= Path(request.source).stat().st_mtime
+        is_asked = tuple(track["query"] for track in tracks) == request.queries
         model = content["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,7 +7,7 @@ import re
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_virst.cli.folders import check_folder, check_unmixed
 from napari_virst.cli.report import as_options, note, progress_bar
@@ -84,6 +84,7 @@ def run_segment(request: SegmentRequest, wake: Callable[[FrameSample | None], Ca
             request.out,
             video_name=opened.name,
             source=request.source,
+            options=request.typed,
             remarks=remarks,
             region=region,
             excluded_anchors=excluded,
@@ -197,6 +198,7 @@ def segment(
     *,
     video_name: str,
     source: str | None = None,
+    options: dict[str, Any] | None = None,
     remarks: tuple[str, ...] = (),
     region: Region | None = None,
     excluded_anchors: frozenset[int] = frozenset(),
@@ -230,7 +232,15 @@ def segment(
         errors = [(one.job.query.name, one.error) for one in followed if one.error is not None]
         notes = (*remarks, *(f"“{name}”: {error}" for name, error in errors))
         summary = Summary(
-            video_name, source, shape, segmenter.name, segmenter.device, interrupted, notes, tuple(tracks)
+            video_name,
+            source,
+            shape,
+            segmenter.name,
+            segmenter.device,
+            options or {},
+            interrupted,
+            notes,
+            tuple(tracks),
         )
         summary.write(out)
     for _, error in errors:

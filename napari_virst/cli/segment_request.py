@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,14 +63,35 @@ class SegmentRequest:
     learn: bool = False
 
     @property
+    def typed(self) -> dict[str, Any]:
+        """What changes the answer beside video, queries and model, as typed: names of options and their values."""
+        options = {
+            "correct": self.corrections,
+            "label": self.label,
+            "region": self.region,
+            "axes": self.axes,
+            "channel": self.channel,
+            "z": self.z,
+            "frames_sampled": self.frames_sampled,
+            "exclude_anchor": self.excluded_anchors,
+            "learn": self.learn,
+        }
+        return {name: value for name, value in options.items() if value not in (None, (), False)}
+
+    @property
     def source(self) -> str:
         """Path of the video, in full."""
         return str(Path(self.video).expanduser().resolve())
 
     @property
     def plane(self) -> int | Literal["max", "mean"] | None:
-        """The Z plane as ``open_video`` takes it, which checks the words."""
-        return int(self.z) if self.z is not None and self.z.isdigit() else self.z  # type: ignore[return-value]
+        """The Z plane as ``open_video`` takes it."""
+        return as_plane(self.z)
+
+
+def as_plane(text: str | None) -> int | Literal["max", "mean"] | None:
+    """Return a Z plane as ``open_video`` takes it, which checks the words."""
+    return int(text) if text is not None and text.isdigit() else text  # type: ignore[return-value]
 
 
 def read_anchors(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
@@ -50,6 +50,8 @@ class Summary:
     shape: tuple[int, int, int]
     model: str
     device: str
+    options: dict[str, Any] = field(default_factory=dict)
+    """What was typed beside video, queries and model: names of options and their values."""
     interrupted: bool = False
     notes: tuple[str, ...] = ()
     """What was chosen or is odd about the video, and what went wrong with a query."""

@@ -101,6 +101,14 @@ def test_other_queries_are_not_held_by_earlier_results(run, videos, tmp_path, ti
     assert [(row["status"], row["query"]) for row in table(tmp_path)] == [("done", "the square")]
 
 
+def test_results_of_another_region_are_not_kept(run, tmp_path):
+    for again in ((), ("--region", "0,0,16,16"), ("--region", "0,0,16,16")):
+        run(*again, pattern="a.tif")
+        content = json.loads((tmp_path / "out" / "a" / "summary.json").read_text())
+        assert content["options"] == ({"region": "0,0,16,16"} if again else {})
+    assert [row["status"] for row in table(tmp_path)] == ["kept", "kept"]
+
+
 def test_the_table_keeps_the_videos_of_earlier_calls(run, tmp_path):
     run(pattern="c.tif")
     run(pattern="a.tif")
