@@ -1,4 +1,4 @@
-"""What napari.yaml names: the dock, the movie reader, the sample. Here dock, sessions and model meet."""
+"""What napari.yaml names: the dock, reader, writer and sample. Here dock, sessions and model meet."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from napari_virst.gui import layers, warming
 from napari_virst.gui.main_thread import MainThread
 from napari_virst.gui.presenter import Presenter
 from napari_virst.gui.sessions import WindowSessions
+from napari_virst.gui.tracks_file import write_tracks
 from napari_virst.gui.widget import VirstWidget
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from napari_virst.gui.desks import Sessions
 
     LayerData = tuple[Any, dict[str, Any], str]
+
+__all__ = [
+    "DOCK_NAME",
+    "VirstDock",
+    "get_reader",
+    "launch_demo",
+    "make_widget",
+    "moving_shapes",
+    "open_movie",
+    "show_demo",
+    "write_tracks",
+]
 
 DOCK_NAME = "VIRST: describe and follow"
 
