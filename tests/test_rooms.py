@@ -28,6 +28,7 @@ def loaded_by(module: str) -> set[str]:
         "napari_virst.evaluation.metrics",
         "napari_virst.evaluation.run",
         "napari_virst.io.datasets",
+        "napari_virst.io.exporting",
         "napari_virst.cli.main",
     ],
 )

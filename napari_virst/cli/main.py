@@ -29,19 +29,27 @@ from napari_virst.cli.options import (  # noqa: TC001 - typer reads annotations 
     DeviceOption,
     DtypeOption,
     ExcludeAnchorOption,
+    FormatOption,
+    FramesOption,
     FramesSampledOption,
     InitialFusionOption,
     JsonOption,
+    LabelledVideoOption,
     LabelOption,
     LearnOption,
     ModelOption,
     OffloadOption,
+    OnlyOption,
     OutOption,
+    OverwriteOption,
     PresetOption,
     QuantizeOption,
     QueryArgument,
     QueryOption,
     RegionOption,
+    SourcesArgument,
+    SplitOption,
+    TrackOption,
     VideoArgument,
     VideosArgument,
     ZOption,
@@ -240,6 +248,36 @@ def demo(
         print_json(asdict(report))
     else:
         report.show()
+
+
+@app.command()
+def export(
+    sources: SourcesArgument,
+    format_: FormatOption,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data set; new or empty.")],
+    only: OnlyOption = None,
+    tracks: TrackOption = None,
+    frames: FramesOption = False,
+    videos: LabelledVideoOption = None,
+    axes: AxesOption = None,
+    channel: ChannelOption = None,
+    z: ZOption = None,
+    split: SplitOption = "train",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand labels on in a format that trainers read."""
+    from napari_virst.cli.export import ExportRequest, run_export, show
+
+    request = ExportRequest(
+        tuple(sources), format_, out, only, tuple(tracks or ()), frames, tuple(videos or ()), axes, channel, z, split,
+        overwrite,
+    )  # fmt: skip
+    report = run_export(request)
+    if as_json:
+        print_json({"out": str(out), **asdict(report)})
+    else:
+        show(report, out)
 
 
 @app.command()

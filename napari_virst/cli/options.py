@@ -49,6 +49,23 @@ InitialFusionOption = Annotated[
 ExcludeAnchorOption = Annotated[
     list[int] | None, typer.Option("--exclude-anchor", help="Frame whose mask by language is not to be trusted.")
 ]
+SourcesArgument = Annotated[
+    list[Path], typer.Argument(help="Project folders, result folders of segment, or label TIFFs: one per video.")
+]
+FormatOption = Annotated[str, typer.Option("-f", "--format", help="coco, davis, youtube-vos, mevis, yolo or ctc.")]
+OnlyOption = Annotated[
+    str | None, typer.Option("--only", help='"reviewed": only frames that a person corrected or accepted.')
+]
+TrackOption = Annotated[
+    list[str] | None, typer.Option("--track", help="Only this query, by its name; may be given several times.")
+]
+FramesOption = Annotated[bool, typer.Option("--frames", help="Write the frames of the video too.")]
+LabelledVideoOption = Annotated[
+    list[str] | None, typer.Option("--video", help="Where the video is, one per source; implies --frames.")
+]
+SplitOption = Annotated[str, typer.Option("--split", help="train, val, valid or test.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the export that is in the folder.")]
+
 LearnOption = Annotated[
     bool, typer.Option("--learn", help="Learn from two or more corrections first; dropped if it does not help.")
 ]

@@ -181,6 +181,7 @@ class Desks(QObject):
         desk = self._desks.pop(layer, None) if isinstance(layer, Image) else None
         if desk is not None:
             desk.close()
+            self.said.emit(sentences.kept(desk.image.name, str(desk.session.folder)), False)
         for other in self._desks.values():
             other.forget_layer(layer)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from napari_virst.io.video import open_video
 from napari_virst.session.masks import MaskStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -240,6 +240,41 @@ def masks_of(layer: Labels) -> MaskStore | None:
     """Give the masks that a layer shows; None for layers that are not ours, duplicates included."""
     data = layer.data.masks if isinstance(layer.data, PlaneMasks) else layer.data
     return data if isinstance(data, MaskStore) else None
+
+
+def take_over(layer: Labels, masks: MaskStore, image: Image) -> int:
+    """Have a layer show the masks of its track again after something put other data into it, and count changed frames.
+
+    What was put there is written into the masks as by a person; nothing of it is kept where it does not fit.
+
+    Raises
+    ------
+    MaskError
+        When there are values that are no labels 0…65535.
+    """
+    put = layer.data
+    layer.data = own = labels_data(masks, image)
+    with noting_edits(masks) as edited:
+        if tuple(put.shape) == tuple(own.shape):
+            own[...] = np.asarray(put)
+            layer.refresh()
+    return len(edited)
+
+
+@contextmanager
+def noting_edits(masks: MaskStore) -> Iterator[set[int]]:
+    """Gather the frames that a person's writes change meanwhile."""
+    edited: set[int] = set()
+
+    def note(frames: tuple[int, ...]) -> None:
+        """Take notice of painted frames."""
+        edited.update(frames)
+
+    masks.edited.connect(note)
+    try:
+        yield edited
+    finally:
+        masks.edited.disconnect(note)
 
 
 def frame_at(point: tuple[float, ...], layer: Image | Labels) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -83,6 +83,10 @@ class PlaneMasks:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all labels; without a copy or another type they are read-only and stay on disk."""
         return np.array(np.asarray(self.masks).reshape(self.shape), dtype=dtype, copy=copy)
+
+    def astype(self, dtype: DTypeLike, **_options: object) -> NoReturn:
+        """Refuse to become another type; see :meth:`MaskStore.astype`."""
+        self.masks.astype(dtype)
 
     def __deepcopy__(self, memo: dict[int, object]) -> NDArray[np.uint16]:
         """Return a plain array: a duplicate of the layer is not the annotation any more."""

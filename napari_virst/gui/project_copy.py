@@ -11,6 +11,24 @@ from napari_virst.io.project import ProjectFolder
 _BLOCK_BYTES = 1 << 20
 
 
+def new_place(wished: Path) -> Path:
+    """Give a place where nothing is yet, numbered where ``wished`` is taken: a save dialog opens folders that exist."""
+    place, number = wished, 1
+    while place.exists():
+        number += 1
+        place = wished.with_name(f"{wished.stem}-{number}{wished.suffix}")
+    return place
+
+
+def folder_meant(chosen: Path) -> Path:
+    """Give the folder that is meant by a choice in a save dialog: that of a project, where its project.json is chosen.
+
+    No dialog lets a person choose a folder that exists to save to; a file in it can be chosen, and is asked about.
+    """
+    folder = ProjectFolder(chosen.parent)
+    return folder.root if folder.exists and chosen == folder.project_path else chosen
+
+
 def copy_project(source: Path, target: Path) -> None:
     """Copy a project folder; a copy made there before is replaced once the new one is whole.
 

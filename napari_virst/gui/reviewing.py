@@ -185,7 +185,9 @@ def plan_of(session: AnnotationSession, track: Track) -> str:
 def no_plan(track: Track) -> str:
     """Say why re-propagating would do nothing."""
     is_open = track.num_to_compute((Span(0, track.num_frames),))
-    return sentences.NOTHING_TO_REPROPAGATE if is_open else sentences.ALL_SETTLED
+    if not is_open:
+        return sentences.ALL_SETTLED
+    return sentences.NONE_BESIDE if track.touched() else sentences.NOTHING_TO_REPROPAGATE
 
 
 def other_label(track: Track, frame: int) -> str:

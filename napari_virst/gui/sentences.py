@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 NOTHING_TO_REPROPAGATE = "Nothing to re-propagate: paint or commit a frame first."
 ALL_SETTLED = "Nothing to re-propagate: every frame is yours, or locked."
+NONE_BESIDE = "Nothing to re-propagate: the frames that your correction could change are yours, or locked."
 ALL_REVIEWED = "You have seen every frame that is worth a look; N begins anew."
 NONE_REVIEWED_BEFORE = "No frame was suggested before this one; press N for one."
-UNTIL_REVIEWED = (NOTHING_TO_REPROPAGATE, ALL_SETTLED, ALL_REVIEWED, NONE_REVIEWED_BEFORE)
+UNTIL_REVIEWED = (NOTHING_TO_REPROPAGATE, ALL_SETTLED, NONE_BESIDE, ALL_REVIEWED, NONE_REVIEWED_BEFORE)
 """No longer true, or no longer to the point, as soon as a frame was gone to."""
 
 _PROVENANCE = {
@@ -139,6 +140,12 @@ def must_be_in_view(index: int, count: int) -> str:
     return f"{wanted}; got {index}; move the slider back to {_frames_of(count)}."
 
 
+MUST_SEE_ONE_FRAME = (
+    "One frame must be in view; got all of them at once; show two dimensions (Ctrl+Y), or roll the axes (Ctrl+E) until "
+    "time has its slider again."
+)
+
+
 def must_see_plane(plane: str) -> str:
     """Say that the plane to change must be in view, and another is.
 
@@ -196,6 +203,30 @@ def plan(span: Span | None, seconds: float | None) -> str:
 def is_open(name: str) -> str:
     """Say that a video was opened while another stays chosen."""
     return f"'{name}' is open; choose it under Image."
+
+
+def kept(name: str, folder: str) -> str:
+    """Say where the queries are of an image that was taken out of the viewer.
+
+    Examples
+    --------
+    >>> kept("frames", "/data/frames")
+    "'frames' is gone, and its run with it; its queries are kept in /data/frames: Open project goes on with them."
+    """
+    return f"'{name}' is gone, and its run with it; its queries are kept in {folder}: Open project goes on with them."
+
+
+def taken_over(layer_name: str, count: int) -> str:
+    """Say what became of labels that something put into a query's layer in place of its masks.
+
+    Examples
+    --------
+    >>> taken_over("the cell", 3), taken_over("the cell", 0)
+    ("What was put into 'the cell' counts as painted by you: 3 frames.", "'the cell' keeps its masks.")
+    """
+    if not count:
+        return f"'{layer_name}' keeps its masks."
+    return f"What was put into '{layer_name}' counts as painted by you: {num_frames(count)}."
 
 
 def other_label(label: int, name: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from napari.utils.key_bindings import coerce_keybinding
 
-from napari_virst.gui.layers import masks_of
+from napari_virst.gui.layers import masks_of, noting_edits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,15 +87,6 @@ def _takes_stroke_back(layer: Labels) -> bool:
     masks = masks_of(layer)
     if not callable(own) or masks is None:
         return False
-    edited: set[int] = set()
-
-    def note(frames: tuple[int, ...]) -> None:
-        """Take notice of painted frames."""
-        edited.update(frames)
-
-    masks.edited.connect(note)
-    try:
+    with noting_edits(masks) as edited:
         own(layer)
-    finally:
-        masks.edited.disconnect(note)
     return bool(edited)

@@ -220,6 +220,8 @@ class Showing(QObject):
         presence, iou = float(track.last_presence[frame]), float(track.last_iou[frame])
         is_locked = bool(track.locked[frame])
         told = sentences.frame(frame, track.masks.provenance(frame), presence, iou, is_locked=is_locked)
+        if not desk.view.sees_time():
+            self._dock.clear_message(sentences.MUST_SEE_ONE_FRAME)
         plane = planes.words_for(desk.image)
         if desk.view.sees_plane():
             self._dock.clear_message(sentences.must_see_plane(plane))

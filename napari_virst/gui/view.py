@@ -53,8 +53,11 @@ class View:
         Raises
         ------
         InputError
-            When the viewer is beyond the image's frames, as it can be beside a longer video, or at another plane.
+            When the viewer is beyond the image's frames, as it can be beside a longer video, at another plane, or shows
+            all frames at once.
         """
+        if self._num_frames > 1 and self.sees_time():
+            raise InputError(sentences.MUST_SEE_ONE_FRAME)
         if not self.sees_plane():
             raise InputError(sentences.must_see_plane(planes.words_for(self._image)))
         outside = self.frame_outside()

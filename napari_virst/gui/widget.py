@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_virst.gui import parts
 from napari_virst.gui.instances_menu import InstancesMenu
 from napari_virst.gui.model_box import ModelBox
+from napari_virst.gui.project_copy import folder_meant, new_place
 from napari_virst.gui.suggestions import QueryEdit, SuggestionsButton
 from napari_virst.gui.timeline import Timeline
 from napari_virst.gui.timeline_notes import Legend, SelectionNote
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _QUERY_HINT = "the red circle"
+_SAVE_TITLE = "Save project as a new folder, or over one by choosing its project.json"
 _LEARNING_TIP = """After a run, while nothing else is at work, the model tries to learn from this query's corrections.
 It costs seconds of the processor, ends at once when you ask for anything, and needs two corrected frames or more.
 What does not help on corrections left out is dropped; what does is used from the next run on, for this query only."""
@@ -159,9 +161,9 @@ class VirstWidget(QWidget):
 
     def ask_folder_to_save(self, name: str) -> Path | None:
         """Ask where to save a project, proposing ``name``; None when the person thinks better of it."""
-        proposal = self._last_folder / f"{name}.virst"
-        path, _ = QFileDialog.getSaveFileName(self, "Save project as a folder", str(proposal))
-        return self._remembered(path)
+        proposal = new_place(self._last_folder / f"{name}.virst")
+        path, _ = QFileDialog.getSaveFileName(self, _SAVE_TITLE, str(proposal))
+        return self._remembered(str(folder_meant(Path(path))) if path else "")
 
     def ask_folder_to_open(self, start: Path) -> Path | None:
         """Ask which project folder to open, looking in ``start``; None when the person thinks better of it."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 256_000_000
 """Masks compress to about a hundredth: 2 000 frames of 1080 × 1920 with one object take some 60 MB."""
 MAX_STEPS = 50
+_VOUCHING = ("correct", "accept")
+"""What declares that pixels are right, and changes none."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,14 @@ class History:
 def frames_to_bring_back(step: Step, masks: MaskStore) -> tuple[int, ...]:
     """Return the frames of a step that nobody has changed since, sorted."""
     return tuple(sorted(frame for frame in step.frames if step.after.get(frame) == _mark(masks, frame)))
+
+
+def frames_to_withdraw(step: Step, masks: MaskStore) -> tuple[int, ...]:
+    """Return the frames that the step vouched for and a person has changed since: their strokes stay, sorted."""
+    if step.action not in _VOUCHING:
+        return ()
+    vouched = {frame for frame, kept in step.frames.items() if frame in step.after and not kept.record["committed"]}
+    return tuple(sorted(vouched - set(frames_to_bring_back(step, masks))))
 
 
 def bring_back(step: Step, masks: MaskStore, frame: int) -> None:

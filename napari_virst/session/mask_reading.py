@@ -6,10 +6,11 @@ import math
 import threading
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from napari_virst.errors import MaskError
 from napari_virst.io.mask_files import FRAME_RECORD, MaskFiles
 from napari_virst.records import Provenance
 
@@ -97,6 +98,19 @@ class MaskReading:
         labels = np.asarray(self._labels)
         labels.flags.writeable = False
         return np.array(labels, dtype=dtype, copy=copy)
+
+    def astype(self, dtype: DTypeLike, **_options: object) -> NoReturn:
+        """Refuse to become another type, as a viewer offers: strokes on the result would be nobody's.
+
+        Raises
+        ------
+        MaskError
+            Always.
+        """
+        raise MaskError(
+            f"The labels of a query must stay {self.dtype}; got {np.dtype(dtype)}; duplicate the layer and convert "
+            "the copy."
+        )
 
     def __deepcopy__(self, memo: dict[int, object]) -> NDArray[np.uint16]:
         """Return a plain array: a duplicate of the layer is not the annotation any more."""

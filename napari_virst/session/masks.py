@@ -191,6 +191,19 @@ class MaskStore(MaskReading):
         self._files.flush(frame)
 
     @_announcing
+    def withdraw_commitment(self, frame: int) -> None:
+        """Let the pixels of ``frame`` stay without anybody declaring that they are right.
+
+        They are a person's strokes from now on; where they are what the model had said, the frame is the model's again.
+        """
+        if self.provenance(frame).is_users:
+            self._records["committed"][frame] = False
+            self._set_provenance(frame, Provenance.CORRECTED)
+            if np.array_equal(self._labels[frame], self._last_prediction(frame)):
+                self._hand_back(frame)
+            self._files.flush(frame)
+
+    @_announcing
     def restore_prediction(self, frame: int) -> bool:
         """Give ``frame`` back to the model, as it was before a person took it; False where nobody had."""
         if not self.provenance(frame).is_users:

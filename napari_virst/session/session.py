@@ -224,7 +224,7 @@ class AnnotationSession(InstancingSession):
     def undo(self, track: Track | None = None) -> str | None:
         """Take back the last run, correction, acceptance or renaming of a track, or of any.
 
-        Frames that a person has changed since stay as they are; so do locked frames, whatever a run did to them.
+        Frames that a person has changed since keep their pixels; so do locked frames, whatever a run did to them.
         Strokes have the viewer's own undo.
 
         Returns
@@ -239,7 +239,11 @@ class AnnotationSession(InstancingSession):
         is_run = last.run is not None
         if is_run:
             self._stop_runs(owner.track_id)
+        withdrawn = history.frames_to_withdraw(last, owner.masks)
         frames = [t for t in history.frames_to_bring_back(last, owner.masks) if not (is_run and owner.locked[t])]
+        for frame in withdrawn:
+            owner.masks.withdraw_commitment(frame)
+            owner.note_brought_back(frame)
         for frame in frames:
             history.bring_back(last, owner.masks, frame)
             owner.note_brought_back(frame)
@@ -250,7 +254,7 @@ class AnnotationSession(InstancingSession):
             owner.lineage = last.lineage[0]
         for frame in frames:
             self.frame_changed.emit(owner.track_id, frame)
-        self._journal.write("undo", owner.track_id, tuple(frames), undone=last.action)
+        self._journal.write("undo", owner.track_id, tuple(sorted([*frames, *withdrawn])), undone=last.action)
         self.save()
         return last.action
 

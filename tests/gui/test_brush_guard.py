@@ -82,3 +82,16 @@ def test_closed_presenter_guards_nothing(stack: Any) -> None:
     listening = len(stack.viewer.mouse_drag_callbacks)
     stack.presenter.close()
     assert len(stack.viewer.mouse_drag_callbacks) == listening - 1
+
+
+@pytest.mark.parametrize("dims", [{"ndisplay": 3}, {"order": (2, 0, 1)}], ids=["3d", "time-as-an-axis-seen"])
+def test_stroke_across_time_takes_no_frame_from_the_model(bench: Any, dims: dict[str, Any]) -> None:
+    layer = bench.ask()
+    track = bench.presenter._desk.session.tracks[0]
+    layer.mode = "paint"
+    bench.viewer.dims.update(dims)
+    assert drag(bench.viewer)[0] == "pan_zoom"
+    assert track.masks.owned_frames == ()
+    assert bench.message.startswith("⚠ One frame must be in view")
+    bench.presenter.commit(layer)
+    assert track.masks.owned_frames == ()

@@ -3,6 +3,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QTimer
+
+from napari_virst.gui import main_thread
 from napari_virst.gui.main_thread import MainThread, WindowRunner
 
 if TYPE_CHECKING:
@@ -29,6 +32,19 @@ def test_failing_call_does_not_stop_the_next(qtbot: Any, caplog: pytest.LogCaptu
     main.dispatch(lambda: seen.append(1))
     qtbot.waitUntil(lambda: seen == [1])
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_window_has_its_turn_among_many_calls(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_thread, "TURN_S", 0.0)
+    main, seen, beats = MainThread(), [], []
+    timer = QTimer()
+    timer.timeout.connect(lambda: beats.append(len(seen)))
+    timer.start(0)
+    in_a_thread(lambda: [main.dispatch(lambda n=n: seen.append(n)) for n in range(50)])
+    qtbot.waitUntil(lambda: len(seen) == 50)
+    timer.stop()
+    assert seen == list(range(50))
+    assert len({beat for beat in beats if 0 < beat < 50}) > 10
 
 
 def test_closed_drops_calls(qtbot: Any) -> None:

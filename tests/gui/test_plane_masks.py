@@ -163,3 +163,10 @@ def test_painting_touches_no_more_than_a_frame(make: Callable[..., PlaneMasks], 
     layer.undo()
     assert planes.masks.provenance(3) is Provenance.CORRECTED
     assert 0 < planes.masks.most <= SHAPE[1] * SHAPE[2]
+
+
+@pytest.mark.parametrize("ndim", [4, 5])
+def test_another_data_type_is_refused_in_a_sentence(tmp_path: Path, ndim: int) -> None:
+    masks = PlaneMasks(MaskStore(tmp_path / "a.tif", SHAPE), ndim)
+    with pytest.raises(MaskError, match="must stay uint16; got int64"):
+        masks.astype("int64")

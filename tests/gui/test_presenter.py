@@ -253,6 +253,8 @@ def test_deleting_the_image_ends_its_session_and_keeps_the_masks(bench: Any) -> 
     assert not session.busy
     assert not layer.keymap
     assert bench.dock.track_list.count() == 0
+    assert "queries are kept in" in bench.message
+    assert str(session.folder) in bench.message
     stroke(layer, 3)
     np.testing.assert_array_equal(np.asarray(layer.data)[3, 0:4, 0:4], 1)
 
@@ -413,6 +415,19 @@ def test_every_frame_painted_leaves_nothing_to_re_propagate(bench: Any) -> None:
     assert (bench.dock.plan_label.text(), bench.dock.repropagate_button.isEnabled()) == ("", False)
     bench.presenter.repropagate(layer)
     assert bench.message == "Nothing to re-propagate: every frame is yours, or locked."
+
+
+def test_correction_between_frames_that_are_settled_is_told_so(bench: Any) -> None:
+    layer = bench.ask()
+    bench.go_to(1)
+    bench.presenter.commit(layer)
+    bench.presenter.repropagate(layer)
+    layer.data[0, :4, :4] = 1
+    bench.go_to(0)
+    bench.presenter.repropagate(layer)
+    assert bench.message == (
+        "Nothing to re-propagate: the frames that your correction could change are yours, or locked."
+    )
 
 
 def test_run_with_every_frame_painted_is_done_not_stopped(bench: Any) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_virst.errors import ProjectError
-from napari_virst.gui.project_copy import copy_project
+from napari_virst.gui.project_copy import copy_project, folder_meant, new_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,3 +63,16 @@ def test_file_in_the_way_is_named(project: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").touch()
     with pytest.raises(ProjectError, match="which is a file"):
         copy_project(project, tmp_path / "copy")
+
+
+def test_proposed_place_is_one_where_nothing_is(tmp_path: Path) -> None:
+    assert new_place(tmp_path / "cells.virst") == tmp_path / "cells.virst"
+    for name in ("cells.virst", "cells-2.virst"):
+        (tmp_path / name).mkdir()
+    assert new_place(tmp_path / "cells.virst") == tmp_path / "cells-3.virst"
+
+
+def test_project_is_replaced_by_choosing_its_file(project: Path, tmp_path: Path) -> None:
+    assert folder_meant(project / "project.json") == project
+    assert folder_meant(project / "inside") == project / "inside"
+    assert folder_meant(tmp_path / "project.json") == tmp_path / "project.json"

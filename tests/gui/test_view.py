@@ -47,3 +47,19 @@ def test_time_is_seen_whole_only_where_it_is_displayed(viewer):
     assert not view.sees_time()
     viewer.dims.ndisplay = 3
     assert view.sees_time()
+
+
+def test_no_frame_can_be_changed_where_all_are_in_view_at_once(viewer):
+    view = View(viewer, viewer.layers["short"], 5)
+    viewer.dims.set_current_step(0, 3)
+    viewer.dims.ndisplay = 3
+    with pytest.raises(InputError, match="One frame must be in view"):
+        view.frame_to_change()
+    viewer.dims.ndisplay = 2
+    assert view.frame_to_change() == 3
+
+
+def test_the_only_frame_of_a_picture_can_be_changed_in_3d(viewer):
+    picture = viewer.add_image(np.zeros((8, 8), np.uint8), name="picture")
+    viewer.dims.ndisplay = 3
+    assert View(viewer, picture, 1).frame_to_change() == 0

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QPushButton
+from qtpy.QtWidgets import QDockWidget, QFileDialog, QMainWindow, QPushButton
 
 from napari_virst.gui.timeline_state import TimelineState
 from napari_virst.gui.track_list import QueryRow
 from napari_virst.gui.widget import VirstWidget
 from napari_virst.records import Provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -170,3 +173,23 @@ def test_controls_wake_neither_napari_nor_torch() -> None:
     code = "import sys, napari_virst.gui.widget; print([m for m in ('napari', 'torch', 'dask') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_project_saved_before_is_saved_over_by_choosing_its_file(
+    dock: VirstWidget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cells.virst").mkdir()
+    (tmp_path / "cells.virst" / "project.json").write_text("{}")
+    chosen = str(tmp_path / "cells.virst" / "project.json")
+    proposals: list[str] = []
+
+    def choose(_parent: object, _title: str, proposal: str) -> tuple[str, str]:
+        proposals.append(proposal)
+        return chosen, ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    for _ in range(2):
+        assert dock.ask_folder_to_save("cells") == tmp_path / "cells.virst"
+    assert proposals[1] == str(tmp_path / "cells-2.virst")
+    chosen = ""
+    assert dock.ask_folder_to_save("cells") is None

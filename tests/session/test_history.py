@@ -79,6 +79,42 @@ def test_undoing_a_commitment_keeps_the_painting(followed: Study) -> None:
     assert track.masks.owned_frames == (5,)
 
 
+@pytest.mark.parametrize("vouch", ["correct", "accept_frame"])
+def test_undoing_a_commitment_whose_stroke_was_undone_gives_the_frame_back(followed: Study, vouch: str) -> None:
+    session, (track,) = followed.session, followed.session.tracks
+    before = track.masks.frame(5)
+    paint(track, 5, shifted(followed.video, 5, 2))
+    getattr(session, vouch)(track, 5)
+    track.masks[5] = before
+    assert track.anchors.user_anchors() == (5,)
+    session.undo()
+    assert track.anchors.user_anchors() == ()
+    np.testing.assert_array_equal(track.masks.frame(5), before)
+
+
+def test_undoing_an_acceptance_keeps_what_was_painted_since_as_a_stroke(followed: Study) -> None:
+    session, (track,) = followed.session, followed.session.tracks
+    before = track.masks.frame(5)
+    session.accept_frames(track, Span(4, 7))
+    paint(track, 5, shifted(followed.video, 5, 2))
+    session.undo()
+    np.testing.assert_array_equal(track.masks.mask(5), shifted(followed.video, 5, 2))
+    assert track.anchors.user_anchors() == (5,)
+    track.masks[5] = before
+    assert track.anchors.user_anchors() == ()
+
+
+def test_undoing_a_second_commitment_leaves_the_first(followed: Study) -> None:
+    session, (track,) = followed.session, followed.session.tracks
+    before = track.masks.frame(5)
+    session.correct(track, 5)
+    paint(track, 5, shifted(followed.video, 5, 2))
+    session.correct(track, 5)
+    track.masks[5] = before
+    session.undo()
+    assert track.masks.is_committed(5)
+
+
 def test_undoing_absent_brings_the_painting_back(followed: Study) -> None:
     session, (track,) = followed.session, followed.session.tracks
     paint(track, 5, shifted(followed.video, 5, 3))
