@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
+from unittest.mock import DEFAULT, patch
 
 import numpy as np
 import pytest
@@ -273,7 +274,9 @@ def test_closing_during_a_batch_drops_what_still_comes(gated: Gated) -> None:
     tracks = gated.session.ask_together(TEXTS[:2])
     gated.gate.release(2)
     gated.until_frames(4)
-    gated.session.close()
+    with patch.object(gated.runner, "close", wraps=gated.runner.close) as close:
+        close.side_effect = lambda: gated.gate.release(1000) or DEFAULT  # the frame at work comes while closing waits
+        gated.session.close()
     gated.until_idle()
     assert len(gated.heard.frames) == 4
     assert [int((track.masks.provenances != 0).sum()) for track in tracks] == [2, 2]
