@@ -76,7 +76,9 @@ class SegmentRequest:
             "exclude_anchor": self.excluded_anchors,
             "learn": self.learn,
         }
-        return {name: value for name, value in options.items() if value not in (None, (), False)}
+        return {
+            name: value for name, value in options.items() if value is not None and value is not False and value != ()
+        }
 
     @property
     def source(self) -> str:

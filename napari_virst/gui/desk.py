@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-ALL_FRAMES_INTERVAL_MS = 5_000
+ALL_FRAMES_INTERVAL_MS = 30_000
 """Drawing all frames at once, in 3D, takes 0.75 s for 36 × 480 × 854: the window would wait at every frame of a run."""
 
 
@@ -334,7 +334,7 @@ class Desk(QObject):
         """
         self.check_idle()
         if self.session.busy:
-            raise InputError(f"A run must have ended before {doing}; got one at work; wait, or cancel it (Esc).")
+            raise InputError(sentences.run_must_end(doing))
         self.doing, self.can_cancel = doing, can_cancel
         modes = {track_id: str(layer.mode) for track_id, layer in self._layers.items()}
         for layer in self._layers.values():

@@ -129,6 +129,8 @@ class Presenter(QObject):
             (events.renamed, self._on_layers_changed),
             (self._viewer.layers.selection.events.active, self._on_active_changed),
             (self._viewer.dims.events.point, self._on_moved),
+            (self._viewer.dims.events.ndisplay, self._on_moved),
+            (self._viewer.dims.events.order, self._on_moved),
         ]
 
     # What the person wishes -------------------------------------------------------------------------------------

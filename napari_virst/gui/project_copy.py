@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,17 @@ from napari_virst.errors import ProjectError
 from napari_virst.io.project import ProjectFolder
 
 _BLOCK_BYTES = 1 << 20
+
+
+def file_name(layer_name: str) -> str:
+    """Make of the name of a layer one that every file system takes.
+
+    Examples
+    --------
+    >>> file_name("well A/1: GFP?"), file_name("cells.tif")
+    ('well A-1- GFP-', 'cells.tif')
+    """
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "-", layer_name)
 
 
 def new_place(wished: Path) -> Path:

@@ -140,8 +140,9 @@ class Reviewing:
     def learn(self, layer: Labels, is_on: bool) -> None:
         """Have a track learn from its corrections while nothing runs, or no longer."""
         desk, track = self._desks.owner_of(layer)
+        self._dock.clear_message(sentences.LEARNING)
         if desk.session.set_learning(track, is_on):
-            self._say("Learning from your corrections in the background …")
+            self._say(sentences.LEARNING)
         self._tell()
 
     def _chosen(self, desk: Desk) -> Span:

@@ -17,6 +17,7 @@ ALL_SETTLED = "Nothing to re-propagate: every frame is yours, or locked."
 NONE_BESIDE = "Nothing to re-propagate: the frames that your correction could change are yours, or locked."
 ALL_REVIEWED = "You have seen every frame that is worth a look; N begins anew."
 NONE_REVIEWED_BEFORE = "No frame was suggested before this one; press N for one."
+LEARNING = "Learning from your corrections in the background …"
 UNTIL_REVIEWED = (NOTHING_TO_REPROPAGATE, ALL_SETTLED, NONE_BESIDE, ALL_REVIEWED, NONE_REVIEWED_BEFORE)
 """No longer true, or no longer to the point, as soon as a frame was gone to."""
 
@@ -203,6 +204,21 @@ def plan(span: Span | None, seconds: float | None) -> str:
 def is_open(name: str) -> str:
     """Say that a video was opened while another stays chosen."""
     return f"'{name}' is open; choose it under Image."
+
+
+RUN_MUST_END = "A run must have ended before"
+"""How what is refused during a run begins; no longer true when the run has ended."""
+
+
+def run_must_end(doing: str) -> str:
+    """Say that something cannot be done during a run.
+
+    Examples
+    --------
+    >>> run_must_end("undoing")
+    'A run must have ended before undoing; got one at work; wait, or cancel it (Esc).'
+    """
+    return f"{RUN_MUST_END} {doing}; got one at work; wait, or cancel it (Esc)."
 
 
 def kept(name: str, folder: str) -> str:

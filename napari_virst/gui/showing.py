@@ -119,6 +119,8 @@ class Showing(QObject):
 
     def report(self, text: str) -> None:
         """Say in the message line that something failed."""
+        if text.startswith(sentences.RUN_MUST_END):
+            self._passing_message = text
         self.show_message(text, True)
 
     def say(self, text: str) -> None:

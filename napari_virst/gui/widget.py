@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from napari_virst.gui import parts
 from napari_virst.gui.instances_menu import InstancesMenu
 from napari_virst.gui.model_box import ModelBox
-from napari_virst.gui.project_copy import folder_meant, new_place
+from napari_virst.gui.project_copy import file_name, folder_meant, new_place
 from napari_virst.gui.suggestions import QueryEdit, SuggestionsButton
 from napari_virst.gui.timeline import Timeline
 from napari_virst.gui.timeline_notes import Legend, SelectionNote
@@ -161,7 +161,7 @@ class VirstWidget(QWidget):
 
     def ask_folder_to_save(self, name: str) -> Path | None:
         """Ask where to save a project, proposing ``name``; None when the person thinks better of it."""
-        proposal = new_place(self._last_folder / f"{name}.virst")
+        proposal = new_place(self._last_folder / f"{file_name(name)}.virst")
         path, _ = QFileDialog.getSaveFileName(self, _SAVE_TITLE, str(proposal))
         return self._remembered(str(folder_meant(Path(path))) if path else "")
 

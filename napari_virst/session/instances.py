@@ -51,8 +51,13 @@ class Lineage:
         """
         ancestor = parent
         while ancestor:
-            if ancestor == label or ancestor not in self.parents:
-                raise InputError(f"The parent of instance {label} must be an older instance; got {parent}.")
+            if ancestor not in self.parents:
+                raise InputError(f"The parent of instance {label} must be known; got {parent}; choose another.")
+            if ancestor == label:
+                raise InputError(
+                    f"The parent of instance {label} must not have come from it; got {parent}, which did; say first "
+                    f"that instance {parent} came from nothing."
+                )
             ancestor = self.parents[ancestor]
         return Lineage({**self.parents, label: parent})
 

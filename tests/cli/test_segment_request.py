@@ -101,3 +101,9 @@ def test_a_word_stays_a_query_beside_a_file_of_that_name_and_a_long_one_is_no_fi
     assert [query.text for query in plan_queries(("mouse", long), [])] == ["mouse", long]
     with pytest.raises(QueryError, match="is a file"):
         plan_queries(("mouse.mp4",), [])
+
+
+def test_what_else_was_typed_holds_zeros_and_nothing_that_was_left_out(tmp_path):
+    assert SegmentRequest("a.tif", ("cell",), tmp_path).typed == {}
+    typed = SegmentRequest("a.tif", ("cell",), tmp_path, channel=0, z="0", learn=True).typed
+    assert typed == {"channel": 0, "z": "0", "learn": True}

@@ -85,7 +85,7 @@ def test_closed_presenter_guards_nothing(stack: Any) -> None:
 
 
 @pytest.mark.parametrize("dims", [{"ndisplay": 3}, {"order": (2, 0, 1)}], ids=["3d", "time-as-an-axis-seen"])
-def test_stroke_across_time_takes_no_frame_from_the_model(bench: Any, dims: dict[str, Any]) -> None:
+def test_stroke_across_time_takes_no_frame_from_the_model(bench: Any, qtbot: Any, dims: dict[str, Any]) -> None:
     layer = bench.ask()
     track = bench.presenter._desk.session.tracks[0]
     layer.mode = "paint"
@@ -95,3 +95,5 @@ def test_stroke_across_time_takes_no_frame_from_the_model(bench: Any, dims: dict
     assert bench.message.startswith("⚠ One frame must be in view")
     bench.presenter.commit(layer)
     assert track.masks.owned_frames == ()
+    bench.viewer.dims.update({"ndisplay": 2, "order": (0, 1, 2)})
+    qtbot.waitUntil(lambda: not bench.message)

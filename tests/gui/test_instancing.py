@@ -291,3 +291,17 @@ def test_undoing_cannot_be_cancelled(two: Any) -> None:
     action, on_end = later.waiting.pop()
     action()
     on_end(None)
+
+
+def test_refusal_during_a_run_is_gone_when_the_run_has_ended(two: Any) -> None:
+    refused: list[str] = []
+
+    def wish(frame: int) -> None:
+        two.dock.instances_menu.split_requested.emit(False)
+        refused.append(two.message)
+
+    two.segmenter.before_frame = wish
+    two.ask()
+    assert refused[0].startswith("⚠ A run must have ended before splitting into instances")
+    two.presenter._showing._show_work()
+    assert not two.message

@@ -197,6 +197,14 @@ def test_escape_and_the_button_end_learning_too(make_bench: Callable[..., Any], 
         runner.wait_closed()
 
 
+def test_learning_switched_off_is_not_announced_any_longer(bench: Any) -> None:
+    bench.ask()
+    bench.dock.show_message("Learning from your corrections in the background …")
+    bench.dock.learn_box.setChecked(True)
+    bench.dock.learn_box.click()
+    assert not bench.message
+
+
 def test_learning_box_shows_the_query_that_is_chosen(bench: Any) -> None:
     bench.ask("the red disc")
     bench.dock.learn_box.click()

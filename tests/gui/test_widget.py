@@ -192,4 +192,5 @@ def test_project_saved_before_is_saved_over_by_choosing_its_file(
         assert dock.ask_folder_to_save("cells") == tmp_path / "cells.virst"
     assert proposals[1] == str(tmp_path / "cells-2.virst")
     chosen = ""
-    assert dock.ask_folder_to_save("cells") is None
+    assert dock.ask_folder_to_save("well A/1") is None
+    assert proposals[2] == str(tmp_path / "well A-1.virst")
