@@ -29,6 +29,8 @@ class TrackSummary:
     """File name of the label stack."""
     num_frames: int
     num_frames_done: int
+    spans_done: tuple[tuple[int, int], ...]
+    """(first, beyond the last) of the frames that were done, empty or not."""
     num_frames_with_object: int
     first_frame: int | None
     last_frame: int | None
@@ -91,6 +93,7 @@ def summarise(
         labels=name,
         num_frames=spool.shape[0],
         num_frames_done=len(spool),
+        spans_done=_spans(sorted(spool.areas_px)),
         num_frames_with_object=len(shown),
         first_frame=shown[0] if shown else None,
         last_frame=shown[-1] if shown else None,
@@ -101,6 +104,12 @@ def summarise(
         seconds=round(seconds, 3),
         frames_per_s=round(len(presence) / seconds, 2) if seconds else 0.0,
     )
+
+
+def _spans(frames: list[int]) -> tuple[tuple[int, int], ...]:
+    starts = [frame for number, frame in enumerate(frames) if not number or frames[number - 1] < frame - 1]
+    ends = [frame for number, frame in enumerate(frames) if frame == frames[-1] or frames[number + 1] > frame + 1]
+    return tuple((start, end + 1) for start, end in zip(starts, ends, strict=True))
 
 
 def show(summary: Summary, out: Path) -> None:

@@ -200,7 +200,7 @@ def _open_results(folder: Path) -> LabelledVideo:
 
 def _notes_on_results(name: str, tracks: tuple[LabelledTrack, ...], region: str | None) -> tuple[str, ...]:
     notes = [
-        f"{name}: the run of “{track.query.name}” was stopped; its empty frames are not known to be empty."
+        f"{name}: the run of “{track.query.name}” was stopped before it was done."
         for track in tracks
         if not track.is_known.all()
     ]
@@ -239,7 +239,7 @@ def _result_track(
         )
     reviewed = np.zeros(shape[0], np.bool_)
     reviewed[list(entry["corrected_frames"])] = True
-    is_done = entry["num_frames_done"] == entry["num_frames"]
-    # Which frames a stopped run did is not written down: those that show something were done.
-    shown = np.ones(shape[0], np.bool_) if is_done else np.array([bool(labels.any()) for labels in stack])
-    return LabelledTrack(Query(entry["query"]), stack.frame, shown | reviewed, reviewed, file_name=file_name)
+    is_known = reviewed.copy()
+    for start, stop in entry["spans_done"]:
+        is_known[start:stop] = True
+    return LabelledTrack(Query(entry["query"]), stack.frame, is_known, reviewed, file_name=file_name)

@@ -49,8 +49,7 @@ def results(followed, tmp_path):
     track = {
         "query": "the disc",
         "labels": "disc.tif",
-        "num_frames": len(masks),
-        "num_frames_done": len(masks),
+        "spans_done": [[0, len(masks)]],
         "corrected_frames": [],
     }
     source = str(save_video(followed.video, tmp_path / "disc-video.tif"))

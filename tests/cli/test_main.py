@@ -199,6 +199,7 @@ def test_ctrl_c_keeps_the_finished_frames_of_every_query(stack, tiny_model_folde
     assert result.exit_code == 130
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [track["num_frames_done"] for track in summary["tracks"]] == [2, 2]
+    assert [track["spans_done"] for track in summary["tracks"]] == [[[0, 2]], [[0, 2]]]
     for track in summary["tracks"]:
         labels = tifffile.imread(tmp_path / "out" / track["labels"])
         assert [bool(frame.any()) for frame in labels] == [True, True, False, False, False, False]

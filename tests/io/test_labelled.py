@@ -68,8 +68,8 @@ def test_damaged_project_is_explained(project):
 def write_results(folder, **changes):
     """Two queries as ``segment`` leaves them; the second was stopped."""
     tracks = [
-        {"query": "the cells", "labels": "cells.tif", "num_frames_done": NUM_FRAMES, "corrected_frames": [0]},
-        {"query": "the bar", "labels": "bar.tif", "num_frames_done": 4, "corrected_frames": [5]},
+        {"query": "the cells", "labels": "cells.tif", "spans_done": [[0, NUM_FRAMES]], "corrected_frames": [0]},
+        {"query": "the bar", "labels": "bar.tif", "spans_done": [[0, 4], [5, 6]], "corrected_frames": [5]},
     ]
     bar = draw_bar()
     bar[3:] = 0
@@ -92,7 +92,7 @@ def test_results_tell_corrected_frames_and_what_a_stopped_run_did(tmp_path):
         assert cells.query.text == "the cells"
         assert cells.is_known.all()
         assert np.flatnonzero(cells.is_reviewed).tolist() == [0]
-        assert np.flatnonzero(bar.is_known).tolist() == [0, 1, 2, 5], "shown, or given by a person"
+        assert np.flatnonzero(bar.is_known).tolist() == [0, 1, 2, 3, 5], "empty ones too"
         assert any("“the bar” was stopped" in note for note in labelled.notes)
         assert labelled.view == {}
         np.testing.assert_array_equal(cells.frame(2), draw_cells()[2])
