@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Qt
 from napari_virst.gui import layers, sentences
 from napari_virst.gui.brush_guard import BrushGuard
 from napari_virst.gui.desks import Desks
+from napari_virst.gui.exporting import export_desk
 from napari_virst.gui.guard import guarded
 from napari_virst.gui.instancing import Instancing
 from napari_virst.gui.pacing import Paced
@@ -93,6 +94,7 @@ class Presenter(QObject):
         menu.rename_requested.connect(self._on_rename_requested)
         menu.removal_requested.connect(self._on_removal_requested)
         dock.save_requested.connect(self.save)
+        dock.export_requested.connect(self.export)
         dock.open_requested.connect(self.open)
 
     def _connect_timeline(self) -> None:
@@ -226,6 +228,14 @@ class Presenter(QObject):
             desk.session.save()
             self._showing.say(f"Saving to {target} …")
             self._sessions.copy(desk.session, target, partial(self._on_saved, target))
+
+    @guarded
+    def export(self) -> None:
+        """Write the masks of the image's queries as a data set."""
+        desk = self._desk
+        wish = None if desk is None else self._dock.ask_export(desk.image.name)
+        if desk is not None and wish is not None:
+            export_desk(desk, wish, self._showing.say)
 
     @guarded
     def open(self) -> None:

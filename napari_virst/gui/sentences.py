@@ -9,7 +9,9 @@ from napari_virst.records import Provenance, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from napari_virst.io.exporting import ExportReport
     from napari_virst.records import Progress
 
 NOTHING_TO_REPROPAGATE = "Nothing to re-propagate: paint or commit a frame first."
@@ -243,6 +245,23 @@ def taken_over(layer_name: str, count: int) -> str:
     if not count:
         return f"'{layer_name}' keeps its masks."
     return f"What was put into '{layer_name}' counts as painted by you: {num_frames(count)}."
+
+
+def exported(report: ExportReport, folder: Path) -> str:
+    """Say what was exported, and the first of what is to be known of it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from napari_virst.io.exporting import ExportReport
+    >>> report = ExportReport("coco", 1, 48, 0, 2, ("the cell",), False, ())
+    >>> exported(report, Path("/data/cells-coco"))
+    'Exported 48 frames with 2 objects to /data/cells-coco.'
+    """
+    objects = "1 object" if report.num_objects == 1 else f"{report.num_objects} objects"
+    told = f"Exported {num_frames(report.num_frames)} with {objects} to {folder}."
+    more = f" {len(report.notes) - 1} more remarks are in export.json." if len(report.notes) > 1 else ""
+    return told + (f" {report.notes[0]}" if report.notes else "") + more
 
 
 def other_label(label: int, name: str) -> str:

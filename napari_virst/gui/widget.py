@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_virst.gui import parts
+from napari_virst.gui.export_dialog import ExportDialog
 from napari_virst.gui.instances_menu import InstancesMenu
 from napari_virst.gui.model_box import ModelBox
 from napari_virst.gui.project_copy import file_name, folder_meant, new_place
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from qtpy.QtGui import QKeyEvent
 
+    from napari_virst.gui.export_dialog import ExportWish
     from napari_virst.gui.timeline_state import TimelineState
     from napari_virst.gui.track_list import QueryRow
     from napari_virst.records import Span
@@ -66,6 +68,7 @@ class VirstWidget(QWidget):
     undo_requested = Signal()
     learning_wished = Signal(bool)
     """Whether the query shall learn from its corrections."""
+    export_requested = Signal()
     save_requested = Signal()
     open_requested = Signal()
     closed = Signal()
@@ -169,6 +172,13 @@ class VirstWidget(QWidget):
         """Ask which project folder to open, looking in ``start``; None when the person thinks better of it."""
         return self._remembered(QFileDialog.getExistingDirectory(self, "Open project folder", str(start)))
 
+    def ask_export(self, name: str) -> ExportWish | None:
+        """Ask what to export of an image, and where to; None when the person thinks better of it."""
+        wish = ExportDialog(self).ask(name, self._last_folder)
+        if wish is not None:
+            self._last_folder = wish.folder.parent
+        return wish
+
     def _remembered(self, path: str) -> Path | None:
         if not path:
             return None
@@ -245,6 +255,9 @@ class VirstWidget(QWidget):
             "Save project…", "Copy masks, queries and corrections to a folder of your choice"
         )
         self.open_button = parts.button("Open project…", "Go on with a project saved before")
+        self.export_button = parts.button(
+            "Export…", "Write the masks of all queries as a data set: COCO, DAVIS, YouTube-VOS, MeViS, YOLO, CTC"
+        )
         self.message_label = parts.Remark()
         self.message_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
 
@@ -272,7 +285,7 @@ class VirstWidget(QWidget):
             self.plan_label,
             self.learn_box,
             parts.row(self.undo_button, self.instances_button),
-            *(parts.line(), parts.row(self.save_button, self.open_button), self.message_label),
+            *(parts.line(), parts.row(self.save_button, self.open_button), self.export_button, self.message_label),
         ):
             column.addWidget(part)
         column.addStretch(1)
@@ -300,6 +313,7 @@ class VirstWidget(QWidget):
         self.learn_box.clicked.connect(self.learning_wished)
         self.timeline.accept_requested.connect(self.accept_requested)
         self.timeline.lock_requested.connect(self.lock_requested)
+        self.export_button.clicked.connect(self.export_requested)
         self.save_button.clicked.connect(self.save_requested)
         self.open_button.clicked.connect(self.open_requested)
 
@@ -330,7 +344,8 @@ class VirstWidget(QWidget):
             button.setEnabled(has_track)
         self.learn_box.setEnabled(has_track)
         self.repropagate_button.setEnabled(has_track and bool(self.plan_label.text()))
-        self.save_button.setEnabled(self.track_list.count() > 0)
+        for button in (self.save_button, self.export_button):
+            button.setEnabled(self.track_list.count() > 0)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Cancel on Escape; napari's own Escape, on the canvas, is left alone."""

@@ -117,6 +117,7 @@ def test_buttons_of_corrections_wait_for_a_query(dock: VirstWidget) -> None:
         ("lock_button", "lock_requested"),
         ("undo_button", "undo_requested"),
         ("save_button", "save_requested"),
+        ("export_button", "export_requested"),
         ("open_button", "open_requested"),
     ],
 )
