@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_virst.io.video import Video
 
 REVIEWED = "reviewed"
+_NUM_OPEN_FILES = 8192
+"""Below the 10240 that macOS allows where it says "without limit"."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,9 @@ def run_export(request: ExportRequest) -> ExportReport:
         raise InputError(
             f"--video must be given once per source; got {len(request.videos)} for {len(request.sources)} sources."
         )
+    _allow_open_files()
     with ExitStack() as stack:
-        labelled = [stack.enter_context(open_labelled(source)) for source in request.sources]
-        for number, video in enumerate(request.videos):
-            labelled[number] = replace(labelled[number], video_path=Path(video).expanduser())
+        labelled = _open_once(request, stack)
         chosen = _choose_tracks(labelled, request.tracks)
         images = _open_videos(chosen, request, stack)
         with _progress(f"exporting {request.format}") as update:
@@ -83,6 +84,34 @@ def run_export(request: ExportRequest) -> ExportReport:
     for text in report.notes:
         note(text)
     return report
+
+
+def _allow_open_files() -> None:
+    """Have as many files open as the system lets us: labels and videos stay open, and 256 or 1024 are soon used up."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _NUM_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _NUM_OPEN_FILES)
+    if resource.RLIM_INFINITY != soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _open_once(request: ExportRequest, stack: ExitStack) -> list[LabelledVideo]:
+    """Open the sources, each once however often it was typed, and tell them where their videos are."""
+    opened: dict[Path, LabelledVideo] = {}
+    for number, source in enumerate(request.sources):
+        path = source.expanduser().resolve()
+        if path in opened:
+            note(f"{source} is given more than once and exported once.")
+            continue
+        labels = stack.enter_context(open_labelled(path))
+        if request.videos:
+            labels = replace(labels, video_path=Path(request.videos[number]).expanduser())
+        opened[path] = labels
+    return list(opened.values())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The command line: ``napari-virst demo | segment | batch | explain | convert | evaluate | info | train``.
+"""The command line: ``napari-virst demo | segment | batch | export | explain | convert | evaluate | info | train``.
 
 Exit status: 0 done; 2 the command was typed wrongly; 3 the video, a mask, a query or a project cannot be used; 4 the
 model or the device cannot be used; 5 the model failed while running; 130 stopped with Ctrl+C, finished frames kept.
@@ -173,16 +173,17 @@ def segment(
 ) -> None:
     """Follow a query, or a mask, through a video."""
     from napari_virst.cli.segment import run_segment
-    from napari_virst.cli.segment_request import SegmentRequest
+    from napari_virst.cli.segment_request import SegmentRequest, model_options
     from napari_virst.cli.segment_summary import show
 
     queries = tuple(text for text in [query, *(more_queries or [])] if text is not None)
     corrections, excluded = tuple(correct or ()), tuple(exclude_anchor or ())
+    request = SegmentRequest(
+        video, queries, out, corrections, label, region, axes, channel, z, frames_sampled, excluded, learn,
+        model_options(preset, dtype, quantize, initial_fusion),
+    )  # fmt: skip
     summary = run_segment(
-        SegmentRequest(
-            video, queries, out, corrections, label, region, axes, channel, z, frames_sampled, excluded, learn
-        ),
-        lambda sample: wake(model, device, preset, dtype, quantize, offload, sample, initial_fusion),
+        request, lambda sample: wake(model, device, preset, dtype, quantize, offload, sample, initial_fusion)
     )
     if as_json:
         print_json({"out": str(out), **asdict(summary)})
@@ -212,9 +213,12 @@ def batch(
 ) -> None:
     """Follow the same queries through many videos; run it again to go on where it stopped."""
     from napari_virst.cli.batch import BatchRequest, run_batch, show
+    from napari_virst.cli.segment_request import model_options
 
     summary = run_batch(
-        BatchRequest(tuple(videos), tuple(query), out, region, axes, channel, z, again),
+        BatchRequest(
+            tuple(videos), tuple(query), out, region, axes, channel, z, again, model_options(preset, dtype, quantize)
+        ),
         wake(model, device, preset, dtype, quantize, offload),
     )
     if as_json:

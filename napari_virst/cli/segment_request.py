@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from napari_virst.cli.report import note
 from napari_virst.errors import InputError, MaskError, QueryError
 from napari_virst.io.masks import read_mask, values_in_mask
 from napari_virst.records import Anchor, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ABSENT = "absent"
 
@@ -61,6 +64,8 @@ class SegmentRequest:
     frames_sampled: str | None = None
     excluded_anchors: tuple[int, ...] = ()
     learn: bool = False
+    model_options: Mapping[str, str] = field(default_factory=dict)
+    """What was typed of how the model runs: names of options and their values."""
 
     @property
     def typed(self) -> dict[str, Any]:
@@ -76,9 +81,10 @@ class SegmentRequest:
             "exclude_anchor": self.excluded_anchors,
             "learn": self.learn,
         }
-        return {
+        given = {
             name: value for name, value in options.items() if value is not None and value is not False and value != ()
         }
+        return {**given, **self.model_options}
 
     @property
     def source(self) -> str:
@@ -89,6 +95,16 @@ class SegmentRequest:
     def plane(self) -> int | Literal["max", "mean"] | None:
         """The Z plane as ``open_video`` takes it."""
         return as_plane(self.z)
+
+
+def model_options(
+    preset: str | None, dtype: str, quantize: str | None, use_initial_fusion: bool | None = None
+) -> dict[str, str]:
+    """Return the options typed under which a model may answer otherwise, by name."""
+    fusion = None if use_initial_fusion is None else str(use_initial_fusion).lower()
+    precision = None if dtype == "auto" else dtype
+    options = {"preset": preset, "dtype": precision, "quantize": quantize, "initial_fusion": fusion}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def as_plane(text: str | None) -> int | Literal["max", "mean"] | None:
@@ -160,7 +176,7 @@ def plan_queries(texts: tuple[str, ...], corrections: list[CorrectionArgument]) 
     if files := [text for text in texts if _names_file(text)]:
         raise QueryError(
             f'A query must be words, e.g. "the red circle"; got "{files[0]}", which is a file; '
-            "give one video at a time, and masks by --correct."
+            "segment takes one video at a time, batch takes many before -q, and masks come by segment --correct."
         )
     return [Query(text) for text in texts] or [Query("", name="object")]
 

@@ -101,12 +101,12 @@ class CtcWriter:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._num_sequences = 0
+        self._names: list[str] = []
 
     def begin(self, plan: ExportPlan, images: FrameImages | None) -> None:
         """Start a video."""
-        self._num_sequences += 1
-        self._sequence = f"{self._num_sequences:02d}"
+        self._names.append(plan.name)
+        self._sequence = f"{len(self._names):02d}"
         self._plan, self._frames, self._flattening = plan, images, Flattening(plan)
         self._lines = CtcLines({one.number: one.parent for one in plan.objects})
         self._num_digits = max(3, len(str(plan.video.shape[0] - 1)))
@@ -133,7 +133,7 @@ class CtcWriter:
         """End the video."""
         (self._masks / "res_track.txt").write_text(self._lines.text, encoding="ascii")
         lines, name = self._lines, f"{self._plan.name} ({self._sequence})"
-        notes = [f"{self._plan.name} is sequence {self._sequence}."] if self._num_sequences > 1 else []
+        notes = []
         num_missing = self._plan.video.shape[0] - len(self._plan.frames)
         if num_missing:
             notes.append(
@@ -151,5 +151,6 @@ class CtcWriter:
         return (*self._flattening.notes, *notes)
 
     def finish(self) -> tuple[str, ...]:
-        """Nothing belongs to all videos."""
-        return ()
+        """Say which sequence is which video; nothing is written."""
+        listed = ", ".join(f"{number:02d} is {name}" for number, name in enumerate(self._names, 1))
+        return (f"Sequences: {listed}.",) if len(self._names) > 1 else ()

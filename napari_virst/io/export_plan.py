@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from napari_virst.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -176,7 +177,7 @@ def plan_export(videos: Sequence[LabelledVideo], only_reviewed: bool = False) ->
     """Find out what an export of some videos will hold; reads every label once.
 
     A frame is exported where it is known for every query of its video: were it not for one of them, the frame would
-    say that its object is not there.
+    say that its object is not there. A video without such a frame is left out, where another has one.
 
     Raises
     ------
@@ -184,7 +185,47 @@ def plan_export(videos: Sequence[LabelledVideo], only_reviewed: bool = False) ->
         When there is no query, no frame to export, or nobody noted which frames a person reviewed.
     """
     taken: set[str] = set()
-    return tuple(_plan(video, only_reviewed, _file_name(video.name, taken)) for video in videos)
+    plans: list[ExportPlan] = []
+    without: list[_NoFrameError] = []
+    for video, name in zip(videos, _tell_apart(videos), strict=True):
+        try:
+            plans.append(_plan(video, only_reviewed, _file_name(name, taken)))
+        except _NoFrameError as error:
+            without.append(error)
+    if not plans:
+        raise without[0]
+    left_out = tuple(f"{error.path} is left out: {error.reason}." for error in without)
+    return (replace(plans[0], notes=(*left_out, *_twice(plans), *plans[0].notes)), *plans[1:])
+
+
+class _NoFrameError(InputError):
+    """A video has no frame to export; another may have."""
+
+    def __init__(self, path: Path, reason: str, way_out: str, every: str) -> None:
+        super().__init__(f'An export must have a frame{every}; "{path}" has none: {reason}; {way_out} first.')
+        self.path, self.reason = path, reason
+
+
+def _tell_apart(videos: Sequence[LabelledVideo]) -> list[str]:
+    """Return the names of videos; of those that share one, the names of their folders, where these differ."""
+    paths: dict[str, list[str]] = {}
+    for video in videos:
+        paths.setdefault(video.name, []).append(video.path.name)
+    is_told = {name: len(set(folders)) == len(folders) > 1 for name, folders in paths.items()}
+    return [video.path.name if is_told[video.name] else video.name for video in videos]
+
+
+def _twice(plans: Sequence[ExportPlan]) -> tuple[str, ...]:
+    """Say which videos a data set holds more than once; a person may want other labels, or another view, of one."""
+    names: dict[Path, list[str]] = {}
+    for plan in plans:
+        if plan.video.video_path is not None:
+            names.setdefault(plan.video.video_path, []).append(plan.name)
+    return tuple(
+        f"{', '.join(several)} are labels of one and the same video, {path}."
+        for path, several in names.items()
+        if len(several) > 1
+    )
 
 
 def _plan(video: LabelledVideo, only_reviewed: bool, name: str) -> ExportPlan:
@@ -227,12 +268,18 @@ def _choose_frames(video: LabelledVideo, only_reviewed: bool) -> tuple[tuple[int
             f"the mask{several} there."
         )
     if not chosen.any():
-        way_out = "export queries one by one (--track)" if several else "finish the run" if num_unreached else "review"
-        raise InputError(
-            f'An export must have a frame{" that is known for every query" if several else ""}; "{video.path}" has '
-            f"none: {num_unreached} were not reached, {num_unreviewed} not reviewed; {way_out} first."
-        )
+        counts = {"not reached": num_unreached, "not reviewed": num_unreviewed}
+        reason = ", ".join(f"{count} frames were {what}" for what, count in counts.items() if count)
+        every = " that is known for every query" if several else ""
+        raise _NoFrameError(video.path, reason, _way_out(video, only_reviewed, num_unreached), every)
     return tuple(np.flatnonzero(chosen).tolist()), tuple(notes)
+
+
+def _way_out(video: LabelledVideo, only_reviewed: bool, num_unreached: int) -> str:
+    alone = [track.is_reviewed if only_reviewed else track.is_known for track in video.tracks]
+    if len(alone) > 1 and any(frames is not None and frames.any() for frames in alone):
+        return "export queries one by one (--track)"
+    return "finish the run" if num_unreached else "review"
 
 
 def _find_objects(

@@ -77,7 +77,7 @@ def export_labels(
     format
         "coco", "davis", "youtube-vos", "mevis", "yolo" or "ctc".
     only_reviewed
-        Only frames that a person corrected or accepted, for every query of the video.
+        Only frames that a person corrected or accepted, for every query of the video. A video without any is left out.
     images
         The videos, open, in the same order, where their frames shall be written too.
     split
@@ -100,6 +100,9 @@ def export_labels(
         raise InputError("An export must have one or more videos, and images of all of them or none; check the lists.")
     folder = ExportFolder(out, overwrite)
     plans = plan_export(videos, only_reviewed)
+    if images is not None:
+        exported = {id(plan.video) for plan in plans}
+        images = [image for video, image in zip(videos, images, strict=True) if id(video) in exported]
     with folder, ExitStack() as stack:
         writer = _open_writer(ExportFormat(format), folder.path, split, stack)
         _check_objects(plans, writer, format)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_virst.errors import InputError, ProjectError
+from napari_virst.io._images import TIFF_SUFFIXES
 from napari_virst.io.mask_files import FRAME_RECORD
 from napari_virst.io.masks import read_label_stack
 from napari_virst.io.project import ProjectFolder
@@ -106,13 +107,23 @@ def open_labelled(path: str | Path) -> LabelledVideo:
         return _open_project(path)
     if (path / _SUMMARY).is_file():
         return _open_results(path)
-    if not path.is_file():
-        problem = "it holds neither project.json nor summary.json" if path.is_dir() else "there is no such file"
+    if problem := _problem(path):
         raise InputError(
             f'Labels must be a project folder, a folder of results or a label TIFF; got "{path}", but {problem}; '
             "give the folder in which they were saved."
         )
     return _open_within_folder(path) or _open_stack(path)
+
+
+def _problem(path: Path) -> str | None:
+    """Say why a path that is no folder of labels is no label TIFF either."""
+    if path.is_file():
+        return None if path.suffix.lower() in TIFF_SUFFIXES else "it is a file of another kind"
+    if not path.is_dir():
+        return "there is no such file"
+    if any((child / name).is_file() for child in path.iterdir() for name in ("project.json", _SUMMARY)):
+        return "it holds several of these folders; give each of them, all by */ behind it"
+    return "it holds neither project.json nor summary.json"
 
 
 def _open_within_folder(path: Path) -> LabelledVideo | None:

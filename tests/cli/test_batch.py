@@ -140,3 +140,108 @@ def test_wrong_queries_are_refused_before_anything_is_done(videos, tmp_path):
     )
     assert "which is a file" in str(result.exception)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_region_that_is_none_is_refused_before_anything_is_done(run, tmp_path):
+    assert "A region must be" in str(run("--region", "left").exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_white_space_in_a_query_does_not_undo_what_is_held(run, videos, tmp_path, tiny_model_folder):
+    for status in ("done", "kept"):
+        words = ["batch", str(videos / "a.tif"), "-q", " the  star ", "-o", str(tmp_path / "out")]
+        CliRunner().invoke(main.app, [*words, "--model", str(tiny_model_folder), "--device", "cpu"])
+        assert [row["status"] for row in table(tmp_path)] == [status]
+
+
+def test_results_of_another_preset_are_not_kept(run, tmp_path):
+    for preset, status in (((), "done"), (("--preset", "reference"), "done"), (("--preset", "reference"), "kept")):
+        run(*preset, pattern="a.tif")
+        assert {row["status"] for row in table(tmp_path)} == {status}
+
+
+def test_a_folder_of_images_of_which_one_was_replaced_is_done_again(run, videos, tmp_path):
+    (videos / "d").mkdir()
+    for number in range(2):
+        tifffile.imwrite(videos / "d" / f"{number}.tif", np.zeros((24, 32), np.uint8))
+    run(pattern="d")
+    folder = (videos / "d").stat()
+    later_s = (tmp_path / "out" / "d" / "summary.json").stat().st_mtime + 9
+    os.utime(videos / "d" / "1.tif", (later_s, later_s))
+    os.utime(videos / "d", (folder.st_atime, folder.st_mtime))
+    run(pattern="d")
+    assert {row["status"] for row in table(tmp_path)} == {"done"}
+
+
+def test_videos_of_one_name_asked_one_after_the_other_keep_folders_of_their_own(run, videos, tmp_path):
+    for folder in ("x", "y"):
+        (videos / folder).mkdir()
+        (videos / folder / "a.tif").write_bytes((videos / "a.tif").read_bytes())
+    for pattern in ("x/a.tif", "y/a.tif", "*/a.tif"):
+        assert run(pattern=pattern).exit_code == 0
+    assert [(row["folder"], row["status"]) for row in table(tmp_path)[::2]] == [("a", "kept"), ("a.tif", "kept")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "a.tif", "batch.csv"]
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
+def test_ctrl_c_while_a_video_is_opened_leaves_the_table_of_all(run, tmp_path, monkeypatch, is_first):
+    run(pattern="[ac].tif")
+    follow = batch_module.run_segment
+
+    def interrupt(request, wake):
+        if is_first or "c.tif" in request.video:
+            raise KeyboardInterrupt
+        return follow(request, wake)
+
+    monkeypatch.setattr(batch_module, "run_segment", interrupt)
+    result = run("--again", "--json", pattern="[ac].tif")
+    assert result.exit_code == 130
+    assert "Stopped; the same command without --again goes on." in result.stderr
+    statuses = ["stopped"] if is_first else ["done", "stopped"]
+    assert [video["status"] for video in json.loads(result.stdout)["videos"]] == statuses
+    assert sorted((row["folder"], row["status"]) for row in table(tmp_path)) == (
+        [("a", "stopped"), ("c", "done"), ("c", "done")]
+        if is_first
+        else [("a", "done"), ("a", "done"), ("c", "stopped")]
+    )
+
+
+def test_what_is_odd_about_a_video_is_in_the_table_when_it_is_kept_too(run, videos, tmp_path):
+    tifffile.imwrite(
+        videos / "d.tif", np.zeros((2, 3, 24, 32), np.uint8), photometric="minisblack", metadata={"axes": "TCYX"}
+    )
+    for _ in range(2):
+        run(pattern="d.tif")
+        assert all("Channel 0 of 3 is shown" in row["notes"] for row in table(tmp_path))
+
+
+def test_queries_that_a_folder_tells_no_more_of_are_named(run, videos, tmp_path, tiny_model_folder):
+    run(pattern="a.tif")
+    words = ["batch", str(videos / "a.tif"), "-q", "the star", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main.app, [*words, "--model", str(tiny_model_folder), "--device", "cpu"])
+    assert "tells no more of “the red circle”" in result.stderr
+
+
+def test_the_printed_table_tells_videos_of_one_name_apart(run, videos):
+    for folder in ("x", "y"):
+        (videos / folder).mkdir()
+        (videos / folder / "a.tif").write_bytes((videos / "a.tif").read_bytes())
+    printed = run(pattern="*/a.tif").stdout
+    assert "x-a" in printed
+    assert "y-a" in printed
+
+
+def test_words_that_the_model_ignored_are_in_the_table(videos, tmp_path, tiny_model_folder):
+    words = ["batch", str(videos / "a.tif"), "-q", "the red xylophone", "-o", str(tmp_path / "out")]
+    CliRunner().invoke(main.app, [*words, "--model", str(tiny_model_folder), "--device", "cpu"])
+    content = json.loads((tmp_path / "out" / "a" / "summary.json").read_text())
+    (row,) = table(tmp_path)
+    assert row["unknown_words"].split() == content["tracks"][0]["unknown_words"] != []
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"tracks": 1}', '{"tracks": [{}]}', "no"], ids=str)
+def test_a_summary_that_tells_nothing_is_written_anew(run, tmp_path, content):
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "summary.json").write_text(content)
+    assert run(pattern="a.tif").exit_code == 0
+    assert {row["status"] for row in table(tmp_path)} == {"done"}

@@ -103,6 +103,26 @@ def test_several_sources_are_one_data_set(results, project, tmp_path):
     assert json.loads(result.stdout)["queries"] == ["the disc", "the red disc", "the thing"]
 
 
+def test_source_given_twice_is_exported_once_and_that_is_said(results, project, tmp_path):
+    result = export(results, project, f"{results}/", "-f", "yolo", "-o", tmp_path / "out", "--json")
+    assert json.loads(result.stdout)["num_videos"] == 2
+    assert "exported once" in result.stderr
+
+
+def test_more_sources_than_files_may_be_open_are_exported(followed, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    masks = followed.video.masks
+    for number in range(80):
+        write_label_stack(tmp_path / f"{number}.tif", iter(masks), masks.shape)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        result = export(*tmp_path.glob("*.tif"), "-f", "coco", "-o", tmp_path / "out", "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert json.loads(result.stdout)["num_videos"] == 80
+
+
 def test_source_without_the_query_is_left_out_and_named(results, project, tmp_path):
     result = export(results, project, "-f", "coco", "-o", tmp_path / "out", "--track", "the thing", "--json")
     assert json.loads(result.stdout)["num_videos"] == 1

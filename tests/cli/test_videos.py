@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +47,45 @@ def test_no_two_videos_share_a_folder(videos):
     assert list(names) == videos
     assert len(set(names.values())) == len(videos)
     assert not any("/" in name for name in names.values())
+
+
+@given(
+    st.lists(st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: Path("/", *parts)), unique=True),
+    st.integers(0, 9),
+)
+def test_folders_that_are_held_stay_and_are_nobody_elses(videos, num_before):
+    before = name_folders(videos[:num_before])
+    names = name_folders(videos[::-1], before)
+    assert {video: names[video] for video in before} == before
+    assert len(set(names.values())) == len(videos)
+
+
+def test_what_a_folder_of_movies_holds_beside_them_is_named(folder, capsys):
+    (folder / "results").mkdir()
+    find_videos([str(folder)])
+    assert "only its movies and stores are taken, not stack.tif and 1 more;" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_folder_of_folders_says_how_to_mean_them(folder, capsys):
+    (folder / "clips" / "one").mkdir(parents=True)
+    (folder / "clips" / "one" / "0.png").touch()
+    find_videos([str(folder / "clips")])
+    assert 'clips/*/"' in capsys.readouterr().err
+
+
+def test_a_folder_of_stacks_says_that_it_is_one_video(folder, capsys):
+    (folder / "stacks").mkdir()
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(folder / "stacks" / name, np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
+    find_videos([str(folder / "stacks")])
+    assert 'stacks/*.tif"' in capsys.readouterr().err
+    find_videos([str(folder / "frames")])
+    assert not capsys.readouterr().err
+
+
+def test_a_link_is_called_by_its_own_name(folder):
+    (folder / "links").mkdir()
+    (folder / "links" / "mouse.mp4").symlink_to(folder / "a.mp4")
+    assert find_videos([str(folder / "links" / ".." / "links")]) == [folder / "links" / "mouse.mp4"]

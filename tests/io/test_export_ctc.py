@@ -83,7 +83,7 @@ def test_file_names_have_digits_for_all_frames(tmp_path):
 def test_sequences_are_numbered_and_named(tmp_path):
     report = export_labels([labelled_video(), labelled_video(name="b")], tmp_path / "out", "ctc")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"01_RES", "02_RES", "export.json"}
-    assert "b is sequence 02." in report.notes
+    assert "Sequences: 01 is clip, 02 is b." in report.notes
 
 
 def test_more_tracks_than_labels_are_refused(monkeypatch):

@@ -135,3 +135,11 @@ def test_what_cannot_be_is_refused(tmp_path, wrong):
     arguments = {"videos": [labelled_video()], "format": "coco", **wrong}
     with pytest.raises(InputError, match=r"must (be|have) one"):
         export_labels(out=tmp_path / "out", **arguments)
+
+
+def test_frames_of_a_video_that_is_left_out_are_not_taken_for_those_of_another(tmp_path, pixels):
+    none = labelled_video(labelled_track(draw_cells(), unknown=range(NUM_FRAMES)), name="none")
+    with open_video(np.zeros_like(pixels)) as dark, open_video(pixels) as video:
+        report = export_labels([none, labelled_video()], tmp_path / "out", "ctc", images=[dark, video])
+    assert report.num_videos == 1
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "01" / "t000.tif"), pixels[0])

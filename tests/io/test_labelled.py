@@ -150,3 +150,16 @@ def test_tracks_are_chosen_by_name_words_or_file(tmp_path):
         assert [t.query.name for t in labelled.only(["the bar"]).tracks] == ["the bar"]
         assert [t.query.name for t in labelled.only(["cells.tif"]).tracks] == ["the cells"]
         assert labelled.only(["the star"]).tracks == ()
+
+
+def test_a_folder_of_folders_of_results_says_how_to_give_them(tmp_path):
+    (tmp_path / "batch" / "one").mkdir(parents=True)
+    (tmp_path / "batch" / "one" / "summary.json").touch()
+    with pytest.raises(InputError, match=r"give each of them, all by \*/ behind it"):
+        open_labelled(tmp_path / "batch")
+
+
+def test_a_table_among_the_sources_is_called_what_it_is(tmp_path):
+    (tmp_path / "batch.csv").write_text("video,folder")
+    with pytest.raises(InputError, match="a file of another kind"):
+        open_labelled(tmp_path / "batch.csv")
