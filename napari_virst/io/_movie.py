@@ -57,6 +57,11 @@ class MovieDecoder(Decoder):
 
     def _describe(self, player: Player) -> tuple[str, ...]:
         notes = []
+        if num_damaged := self._index.num_damaged:
+            notes.append(
+                f"{self.name} is damaged: {num_damaged} frame{'s' * (num_damaged > 1)} within it cannot be read; they "
+                "are left out, and frames after them have lower numbers than elsewhere."
+            )
         if self._index.num_lost:
             notes.append(f"{self.name} is cut short: {self._index.num_lost} frames at its end are missing or damaged.")
         if not self._index.has_stamps:

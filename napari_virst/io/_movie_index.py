@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from napari_virst.errors import VideoError
 from napari_virst.io._decoders import unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _NUM_PROBED = 24
@@ -29,6 +29,8 @@ class MovieIndex:
     num_frames: int
     num_lost: int = 0
     """Frames that the file promises at its end but does not hold."""
+    num_damaged: int = 0
+    """Frames within it that cannot be decoded: left out, so that those after them have lower numbers."""
 
     @property
     def has_stamps(self) -> bool:
@@ -64,7 +66,12 @@ def open_stream(path: Path) -> tuple[Any, Any]:
     return container, streams[0]
 
 
-def decode(container: Any, stream: Any, from_keyframe: bool = False) -> Iterator[Any]:  # noqa: ANN401 - av types
+def decode(
+    container: Any,  # noqa: ANN401 - av types
+    stream: Any,  # noqa: ANN401
+    from_keyframe: bool = False,
+    on_damage: Callable[[], object] = lambda: None,
+) -> Iterator[Any]:
     """Pictures in the order of display, from the next keyframe on where asked; damaged packets are stepped over."""
     import av
 
@@ -77,7 +84,7 @@ def decode(container: Any, stream: Any, from_keyframe: bool = False) -> Iterator
             try:
                 yield from packet.decode()
             except av.error.FFmpegError:
-                continue
+                on_damage()
     except av.error.FFmpegError:
         return  # the file ends in the middle of a packet
 
@@ -150,12 +157,14 @@ def _probe_start(path: Path, index: MovieIndex) -> MovieIndex:
 
 def _index_by_decoding(path: Path, index: MovieIndex) -> MovieIndex:
     container, stream = open_stream(path)
+    damaged: list[None] = []
     with container:
-        stamps = [picture.pts for picture in decode(container, stream)]
+        stamps = [picture.pts for picture in decode(container, stream, on_damage=lambda: damaged.append(None))]
     if None in stamps or any(b <= a for a, b in pairwise(stamps)):
-        return MovieIndex((), (), len(stamps))
+        return MovieIndex((), (), len(stamps), index.num_lost, len(damaged))
     keys = {index.stamps[key] for key in index.keyframes}
-    return MovieIndex(tuple(stamps), tuple(i for i, pts in enumerate(stamps) if pts in keys), len(stamps))
+    keyframes = tuple(i for i, pts in enumerate(stamps) if pts in keys)
+    return MovieIndex(tuple(stamps), keyframes, len(stamps), index.num_lost, len(damaged))
 
 
 def _probe_end(path: Path, index: MovieIndex) -> MovieIndex:
@@ -179,4 +188,6 @@ def _cut(index: MovieIndex, start: int, stop: int) -> MovieIndex:
     """Keep frames ``start … stop - 1``."""
     keyframes = tuple(key - start for key in index.keyframes if start <= key < stop)
     num_lost = index.num_lost + index.num_frames - stop
-    return MovieIndex(index.stamps[start:stop], keyframes, stop - start, num_lost)
+    return replace(
+        index, stamps=index.stamps[start:stop], keyframes=keyframes, num_frames=stop - start, num_lost=num_lost
+    )

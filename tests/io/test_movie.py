@@ -171,6 +171,21 @@ def test_frame_without_picture_raises_and_the_others_can_be_read(tmp_path):
     player.close()
 
 
+def test_frames_damaged_near_the_start_are_told(tmp_path):
+    import av
+
+    path = write_movie(tmp_path / "a.mp4", options={"g": "1"})
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][5]
+        start, stop = packet.pos, packet.pos + packet.size
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + bytes(stop - start) + content[stop:])
+    decoder = MovieDecoder(path)
+    assert decoder.shape[0] == 39
+    assert "a.mp4 is damaged: 1 frame within it cannot be read" in decoder.notes[0]
+    decoder.close()
+
+
 def test_unpromising_index_is_replaced_by_decoding(tmp_path, monkeypatch):
     path = write_movie(tmp_path / "a.mp4", options={"g": "10"})
     honest = index_movie(path)
